@@ -1,0 +1,1 @@
+"""The node proxy: captures, tunnels, enforces L4 policy, explains itself."""

@@ -1,0 +1,1 @@
+"""The control half of the proxy: its trio process."""

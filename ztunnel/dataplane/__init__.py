@@ -1,0 +1,1 @@
+"""The data-plane process: one thread, one epoll loop."""

@@ -1,0 +1,1 @@
+"""HBONE: HTTP/2 CONNECT sessions and their TLS, sans-IO."""

@@ -1,0 +1,1 @@
+"""Where a connection goes: pure functions of the state and the connection."""

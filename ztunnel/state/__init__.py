@@ -1,0 +1,1 @@
+"""What the proxy knows: workloads, services, policies, and the indexes over them."""

@@ -1,0 +1,1 @@
+"""The agent-to-proxy protocol: pods arrive as netns descriptors."""
