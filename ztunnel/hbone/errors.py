@@ -1,0 +1,45 @@
+"""Errors of HBONE sessions; each carries the HTTP/2 error code that tells the peer and the reason that tells our operator."""
+
+from enum import IntEnum
+
+from ztunnel.reasons import CloseReason
+
+__all__ = ["ErrorCode", "SessionError", "TlsError"]
+
+
+class ErrorCode(IntEnum):
+    """HTTP/2 error codes (RFC 9113 §7)."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+    FLOW_CONTROL_ERROR = 3
+    SETTINGS_TIMEOUT = 4
+    STREAM_CLOSED = 5
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    CANCEL = 8
+    COMPRESSION_ERROR = 9
+    CONNECT_ERROR = 10
+    ENHANCE_YOUR_CALM = 11
+    INADEQUATE_SECURITY = 12
+    HTTP_1_1_REQUIRED = 13
+
+
+class SessionError(Exception):
+    """The peer broke the protocol; the session is over. GOAWAY with ``code`` is already queued when this is raised."""
+
+    def __init__(self, code: ErrorCode, detail: str, reason: CloseReason = CloseReason.TUNNEL_PROTOCOL) -> None:
+        super().__init__(f"{code.name}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.reason = reason
+
+
+class TlsError(Exception):
+    """The TLS session failed; ``reason`` says of which kind, ``detail`` has names and OpenSSL's word."""
+
+    def __init__(self, reason: CloseReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
