@@ -1,0 +1,5 @@
+"""``python -m ambient.cli`` is ``ambient``."""
+
+from ambient.cli import main
+
+main()
