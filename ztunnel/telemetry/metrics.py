@@ -24,8 +24,8 @@ MAX_SERIES: Final = 50_000
 """Label sets of connection metrics; more are folded into one named ``overflow`` per reporter, and counted."""
 MAX_GAUGES: Final = 500
 """Gauges of the data plane; more are ignored."""
-SLICE: Final = 250
-"""Samples in one slice of the exposition: about a tenth of a millisecond's work."""
+SLICE: Final = 100
+"""Samples in one slice of the exposition: some 0.1 ms of work, 0.5 ms with gzip."""
 
 _OPENED = Naming("istio_tcp_connections_opened", Kind.COUNTER, "The total number of TCP connections opened.")
 _CLOSED = Naming("istio_tcp_connections_closed", Kind.COUNTER, "The total number of TCP connections closed.")
