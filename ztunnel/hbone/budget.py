@@ -20,3 +20,7 @@ class Budget:
         self.last = now
         self.tokens = max(tokens, -1.0)
         return tokens >= 0
+
+    def earn(self, tokens: float) -> None:
+        """Give ``tokens`` for something the peer did that is worth more than what it may then send."""
+        self.tokens = min(self.burst, self.tokens + tokens)

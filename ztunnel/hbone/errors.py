@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from ztunnel.reasons import CloseReason
 
-__all__ = ["ErrorCode", "SessionError", "TlsError"]
+__all__ = ["ErrorCode", "RequestError", "SessionError", "TlsError"]
 
 
 class ErrorCode(IntEnum):
@@ -34,6 +34,16 @@ class SessionError(Exception):
         self.code = code
         self.detail = detail
         self.reason = reason
+
+
+class RequestError(Exception):
+    """A request that is no CONNECT we can serve; its stream is answered with the status of ``reason``, the tunnel goes on."""
+
+    reason = CloseReason.BAD_REQUEST
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
 
 
 class TlsError(Exception):

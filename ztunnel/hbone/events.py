@@ -16,11 +16,12 @@ READY    None                 None: the peer's first SETTINGS have arrived
 ======== ==================== =========================================================================================
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from ztunnel.hbone.stream import Stream
 
-__all__ = ["ANSWER", "DATA", "END", "GOAWAY", "PONG", "READY", "REQUEST", "RESET", "WINDOW", "WINDOWS", "Event"]
+__all__ = ["ANSWER", "DATA", "END", "GOAWAY", "PONG", "READY", "REQUEST", "RESET", "WINDOW", "WINDOWS", "Add", "Event"]
 
 DATA: Final = 0
 END: Final = 1
@@ -34,3 +35,4 @@ PONG: Final = 8
 READY: Final = 9
 
 Event = tuple[int, Stream | None, Any]
+Add = Callable[[Event], None]
