@@ -60,11 +60,15 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Inbound: dial the application at ``ip:port``. ``service`` is a guess for telemetry (``namespace/hostname`` or "")."""
+    """Inbound: dial the application at ``ip:port``. ``service`` is a guess for telemetry (``namespace/hostname`` or "").
+
+    ``proxy_target``: "" or the ``ip:port`` that a PROXY v2 header must name as destination before any other byte.
+    """
 
     ip: str
     port: int
     service: str = ""
+    proxy_target: str = ""
 
 
 Choice = Passthrough | SameNode | Tunnel | Refuse
