@@ -1,0 +1,1 @@
+"""Protobuf types of the authorization resource; generated, see ``authorization.proto`` for how."""
