@@ -1,0 +1,5 @@
+"""``python -m ztunnel.cli``."""
+
+from ztunnel.cli import main
+
+main()
