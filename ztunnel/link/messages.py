@@ -70,61 +70,61 @@ class _Up(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # --- down ---------------------------------------------------------------------------------------------------------
 
 
-class ControlHello(_Down):
+class ControlHello(_Down, frozen=True):
     """First message of a control half."""
 
     version: int
     pid: int
 
 
-class StateBegin(_Down):
+class StateBegin(_Down, frozen=True):
     """State follows. ``full``: whatever is not mentioned before :class:`StateEnd` is removed then."""
 
     generation: int
     full: bool
 
 
-class Workloads(_Down):
+class Workloads(_Down, frozen=True):
     """Workloads to insert or replace, and uids to remove."""
 
     upsert: tuple[Workload, ...] = ()
     remove: tuple[str, ...] = ()
 
 
-class Services(_Down):
+class Services(_Down, frozen=True):
     """Services to insert or replace, and keys to remove."""
 
     upsert: tuple[Service, ...] = ()
     remove: tuple[str, ...] = ()
 
 
-class Policies(_Down):
+class Policies(_Down, frozen=True):
     """Policies to insert or replace, and keys to remove."""
 
     upsert: tuple[Authorization, ...] = ()
     remove: tuple[str, ...] = ()
 
 
-class StateEnd(_Down):
+class StateEnd(_Down, frozen=True):
     """The state of ``generation`` is complete and in force from here on."""
 
     generation: int
 
 
-class AddProxy(_Down):
+class AddProxy(_Down, frozen=True):
     """Serve a pod; the packet carries its netns descriptor. Answered by ProxyStarted or ProxyFailed."""
 
     uid: str
     info: WorkloadInfo
 
 
-class DelProxy(_Down):
+class DelProxy(_Down, frozen=True):
     """Stop serving a pod. Answered by ProxyStopped."""
 
     uid: str
 
 
-class Certificate(_Down):
+class Certificate(_Down, frozen=True):
     """The certificate of an identity. PEM; ``roots`` may hold several. ``not_after``: Unix seconds."""
 
     identity: str
@@ -134,20 +134,20 @@ class Certificate(_Down):
     not_after: float
 
 
-class CertificateUnavailable(_Down):
+class CertificateUnavailable(_Down, frozen=True):
     """No certificate can be had for ``identity`` now; waiting connections are refused with ``error``."""
 
     identity: str
     error: str
 
 
-class Drain(_Down):
+class Drain(_Down, frozen=True):
     """Stop accepting, send GOAWAY, end at the deadline (seconds from now), then exit."""
 
     deadline: float
 
 
-class Dump(_Down):
+class Dump(_Down, frozen=True):
     """Ask for all open connections. Answered by Connections messages, the last with ``last``."""
 
     request: int
@@ -164,7 +164,7 @@ class HeldProxy(msgspec.Struct, frozen=True, array_like=True):
     netns: tuple[int, int]
 
 
-class DataHello(_Up):
+class DataHello(_Up, frozen=True):
     """First message of the data plane to a fresh control half: what it holds."""
 
     version: int
@@ -174,27 +174,27 @@ class DataHello(_Up):
     identities: tuple[str, ...]
 
 
-class ProxyStarted(_Up):
+class ProxyStarted(_Up, frozen=True):
     """Listeners of the pod are open."""
 
     uid: str
     netns: tuple[int, int]
 
 
-class ProxyFailed(_Up):
+class ProxyFailed(_Up, frozen=True):
     """The pod cannot be served: an operator's sentence."""
 
     uid: str
     error: str
 
 
-class ProxyStopped(_Up):
+class ProxyStopped(_Up, frozen=True):
     """The pod is no longer served."""
 
     uid: str
 
 
-class NeedCertificate(_Up):
+class NeedCertificate(_Up, frozen=True):
     """A connection waits for the certificate of ``identity``."""
 
     identity: str
@@ -220,7 +220,7 @@ class Party(msgspec.Struct, frozen=True, array_like=True):
     zone: str = ""
 
 
-class SeriesDef(_Up):
+class SeriesDef(_Up, frozen=True):
     """Everything that connections of a kind have in common; ``id`` > 0 is used by records and counters from here on.
 
     ``reporter``: source | destination. ``security``: mutual_tls | unknown. ``service``: ``namespace/hostname`` or "".
@@ -260,14 +260,14 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     trace: str = ""
 
 
-class Closed(_Up):
+class Closed(_Up, frozen=True):
     """Ended connections; ``dropped`` counts records lost since the last message because the control half was away."""
 
     records: tuple[Record, ...]
     dropped: int = 0
 
 
-class Counters(_Up):
+class Counters(_Up, frozen=True):
     """What changed since the last message. ``live``: (series, opened, bytes of the request direction, bytes of the response
     direction). ``closed``: (series, reason, count)."""
 
@@ -275,13 +275,13 @@ class Counters(_Up):
     closed: tuple[tuple[int, str, int], ...]
 
 
-class Refusals(_Up):
+class Refusals(_Up, frozen=True):
     """Connections refused before they had a series, since the last message: (direction, reason, count)."""
 
     counts: tuple[tuple[str, str, int], ...]
 
 
-class Gauges(_Up):
+class Gauges(_Up, frozen=True):
     """Sizes of the data plane now: name -> value. Names are in :mod:`ztunnel.dataplane.gauges`."""
 
     values: dict[str, float]
@@ -305,7 +305,7 @@ class ConnectionView(msgspec.Struct, frozen=True, array_like=True):
     policy: str = ""
 
 
-class Connections(_Up):
+class Connections(_Up, frozen=True):
     """Answer to :class:`Dump`, in slices."""
 
     request: int
@@ -313,7 +313,7 @@ class Connections(_Up):
     last: bool
 
 
-class Log(_Up):
+class Log(_Up, frozen=True):
     """A line for the proxy's log. ``level``: debug | info | warn | error."""
 
     level: str
@@ -322,7 +322,7 @@ class Log(_Up):
     fields: dict[str, str]
 
 
-class Drained(_Up):
+class Drained(_Up, frozen=True):
     """Everything has ended; the process exits."""
 
 

@@ -1,0 +1,187 @@
+"""The source's side of tunnelled connections: accepted on 15001, carried by a pooled tunnel."""
+
+import random
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from ztunnel.dataplane.errors import DialError
+from ztunnel.dataplane.plans import OutboundPlan
+from ztunnel.dataplane.relay import StreamConn
+from ztunnel.dataplane.tunnel import Tunnel
+from ztunnel.hbone.errors import ErrorCode, TlsError
+from ztunnel.hbone.hpack import field
+from ztunnel.hbone.request import parse_answer
+from ztunnel.hbone.tls import TlsSession
+from ztunnel.reasons import CloseReason
+
+if TYPE_CHECKING:
+    from ztunnel.dataplane.pool import PoolKey
+    from ztunnel.dataplane.proxy import PodProxy
+
+__all__ = ["ClientTunnel", "OutboundConn"]
+
+ANSWER_TIMEOUT: Final = 15.0
+"""Seconds from accept to the peer's answer: its own connect timeout is 10 s (ztunnel), and it has to tell us."""
+_ATTEMPTS: Final = 3
+"""Tunnels tried when a peer refuses streams (GOAWAY, REFUSED_STREAM), which it does before it has done anything with them."""
+_TRACEPARENT: Final = field(b"traceparent", b"\0" * 55)[:-55]
+_FORWARDED: Final = b"forwarded"
+
+
+class OutboundConn(StreamConn):
+    """One captured connection on its way to a peer."""
+
+    __slots__ = ("_attempts", "peer_port", "plan")
+    direction = "outbound"
+    app_reset_reason = CloseReason.CLIENT_RESET
+    tunnel_reset_reason = CloseReason.SERVER_RESET
+
+    def __init__(self, proxy: "PodProxy", sock: socket.socket, source: str, destination: str, plan: OutboundPlan) -> None:
+        super().__init__(proxy, source, destination)
+        self._attach(sock)
+        self.plan = plan
+        self._attempts = 0
+        self.hbone = plan.authority
+        self.actual = plan.peer
+        self.identity = plan.identity
+        self.trace = f"{random.getrandbits(128):032x}"
+        self.opened(plan.series)
+
+    def begin(self) -> None:
+        """Find or open a tunnel and ask for a stream."""
+        self._attempts += 1
+        proxy = self.proxy
+        world = proxy.world
+        world.expect(self, ANSWER_TIMEOUT)
+        if not world.identities.ready(self.plan.key[0]):
+            world.identities.wait(self.plan.key[0], self)
+            return
+        try:
+            tunnel = proxy.pool.checkout(self.plan)
+        except (DialError, TlsError) as e:
+            self._refused(e.reason, e.detail)
+            return
+        if tunnel.tls.established:
+            self.open(tunnel)
+        else:
+            tunnel.waiting.append(self)
+
+    def on_certificate(self) -> None:
+        """The certificate that was waited for is here."""
+        if not self.closed:
+            self.begin()
+
+    def on_no_certificate(self, error: str) -> None:
+        """It cannot be had."""
+        self._refused(CloseReason.CERTIFICATE_UNAVAILABLE, error)
+
+    def open(self, tunnel: "ClientTunnel") -> None:
+        """The tunnel has room: CONNECT."""
+        plan = self.plan
+        span = random.getrandbits(64)
+        block = (
+            plan.block
+            + field(_FORWARDED, f'for="{self.source}"{plan.forwarded_host}'.encode())
+            + _TRACEPARENT
+            + f"00-{self.trace}-{span:016x}-00".encode()
+        )
+        self._bind(tunnel, tunnel.session.open(block))
+
+    def on_answer(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The peer has decided."""
+        self.proxy.world.unexpect(self)
+        if status == 200:
+            self._start()
+            return
+        answer = parse_answer(headers)
+        said = f" ({answer.reason}{': ' + answer.policy if answer.policy else ''})" if answer.reason else ""
+        self.policy = answer.policy
+        reason = CloseReason.PEER_DENIED if status == 401 else CloseReason.PEER_REFUSED
+        self._refused(reason, f"http status: {status}{said} from {self.plan.peer}")
+
+    def on_timeout(self) -> None:
+        """No answer in time."""
+        self._refused(CloseReason.PEER_TIMEOUT, f"{self.plan.peer} did not answer within {ANSWER_TIMEOUT:.0f} s")
+
+    def _refused(self, reason: CloseReason, detail: str) -> None:
+        """A dead destination looks dead: RST."""
+        self.proxy.world.unexpect(self)
+        self.kill(reason, detail)
+
+    def tunnel_end(self) -> None:
+        """END_STREAM."""
+        if not self.connected and not self.closed:
+            return  # an answer that ends at once: on_answer has refused or will
+        super().tunnel_end()
+
+    def tunnel_reset(self, code: int) -> None:
+        """RST_STREAM; before an answer it may be a refusal that invites another try."""
+        if self.connected or self.closed:
+            super().tunnel_reset(code)
+            return
+        self._unbind()
+        if code == ErrorCode.REFUSED_STREAM and self._attempts < _ATTEMPTS:
+            self.begin()
+        else:
+            self._refused(CloseReason.PEER_REFUSED, f"{self.plan.peer} reset the request ({code})")
+
+    def tunnel_lost(self, reason: CloseReason, detail: str) -> None:
+        """The tunnel broke or could not be opened."""
+        self.proxy.world.unexpect(self)
+        self._unbind()
+        super().tunnel_lost(reason, detail)
+
+
+class ClientTunnel(Tunnel):
+    """A tunnel we dialled. ``waiting``: connections until TLS is done; at most as many as will have room."""
+
+    __slots__ = ("idle_since", "key", "waiting")
+
+    def __init__(self, proxy: "PodProxy", sock: socket.socket, tls: TlsSession, peer: str, key: "PoolKey") -> None:
+        super().__init__(proxy, sock, tls, peer, client=True)
+        self.key = key
+        self.waiting: deque[OutboundConn] = deque()
+        self.idle_since = self.opened_at
+
+    @property
+    def room(self) -> int:
+        """Connections it can take besides those it has and those that wait."""
+        return self.session.room - len(self.waiting) if self.alive else 0
+
+    def connected(self) -> None:
+        """TCP is connected: say hello."""
+        self._send_cipher(self.tls.handshake(0))
+
+    def on_established(self) -> None:
+        """Streams may be opened before the peer's SETTINGS arrive (RFC 9113 §3.4)."""
+        waiting, self.waiting = self.waiting, deque()
+        for conn in waiting:
+            if conn.closed:
+                continue
+            if self.session.room > 0:
+                conn.open(self)
+            else:
+                conn.begin()
+
+    def on_goaway(self, last: int, code: int) -> None:
+        """No more streams here; what is open goes on."""
+        self.proxy.pool.discard(self)
+        if not self.session.streams:
+            self.close()
+
+    def on_lost(self, reason: CloseReason, detail: str) -> None:
+        """Tell those that still wait."""
+        self.proxy.pool.discard(self)
+        waiting, self.waiting = self.waiting, deque()
+        for conn in waiting:
+            if not conn.closed:
+                conn.tunnel_lost(reason, detail)
+
+    def tick(self, now: float) -> None:
+        """Keepalive, and release after POOL_UNUSED_RELEASE_TIMEOUT."""
+        super().tick(now)
+        if self.session.streams or self.waiting or not self.alive:
+            self.idle_since = now
+        elif now - self.idle_since > self.world.config.pool_unused_timeout or self.session.goaway_received:
+            self.close()

@@ -1,0 +1,336 @@
+"""One workload that this node proxies: its namespace, listeners, tunnels and limits."""
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from policy.verdict import Connection, Destination
+from ztunnel.dataplane.listeners import Listeners, drop
+from ztunnel.dataplane.netns import Netns
+from ztunnel.dataplane.outbound import OutboundConn
+from ztunnel.dataplane.pair import InboundPair, Pair, SameNodePair
+from ztunnel.dataplane.parties import party_of_address, party_of_workload
+from ztunnel.dataplane.plans import OutboundPlan, PassthroughPlan, Plan, RefusePlan, SameNodePlan, SpreadPlan, plan_outbound
+from ztunnel.dataplane.pool import Pool
+from ztunnel.dataplane.sockets import original_destination, text
+from ztunnel.dataplane.verdicts import reason_of
+from ztunnel.hbone.errors import TlsError
+from ztunnel.hbone.hpack import field
+from ztunnel.hbone.tls import TlsSession, accept_trust_domain
+from ztunnel.link.messages import Record
+from ztunnel.reasons import CloseReason
+from ztunnel.route.decision import Refuse
+from ztunnel.route.headers import encode_baggage
+from ztunnel.route.inbound import route_plaintext
+from ztunnel.route.outbound import route_outbound
+from ztunnel.state.model import Workload, WorkloadInfo
+
+if TYPE_CHECKING:
+    from ztunnel.dataplane.inbound import ServerTunnel
+    from ztunnel.dataplane.world import World
+
+__all__ = ["HELD_BYTES", "MAX_PARKED", "MAX_SERVER_TUNNELS", "PodProxy"]
+
+HELD_BYTES: Final = 64 << 20
+"""Bytes of stalled applications of one workload for which tunnels still get connection-level credit: up to here a stalled
+connection does not take window from its neighbours; beyond it the shared windows fill up and bound the memory."""
+MAX_PARKED: Final = 1_000
+"""Connections of one workload that wait for its state or certificate."""
+PARK_SECONDS: Final = 5.0
+"""How long they wait (ztunnel default)."""
+MAX_PLANS: Final = 20_000
+MAX_SERVER_TUNNELS: Final = 4_096
+"""Tunnels peers may have open to one workload."""
+_PENDING: Final = "pending"
+
+
+class PodProxy:
+    """Serves one pod from construction to :meth:`stop`."""
+
+    def __init__(self, world: "World", uid: str, info: WorkloadInfo, netns: Netns) -> None:
+        """Opens the listeners. Raises ListenError or NetnsError."""
+        self.world = world
+        self.uid = uid
+        self.info = info
+        self.netns = netns
+        self.pool = Pool(self)
+        self.server_tunnels: dict[ServerTunnel, None] = {}
+        self.response_headers = b""
+        self.held = 0
+        self._workload: Workload | None = None
+        self._epoch = -1
+        self._plans: dict[bytes, Plan] = {}
+        self._parked: list[_Parked] = []
+        self.listeners = Listeners(self, ipv6=world.ipv6_in(netns))
+        self.transparent = self.listeners.transparent
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def workload(self) -> Workload | None:
+        """What state knows of this pod; None until it has arrived."""
+        world = self.world
+        if self._epoch != world.epoch:
+            self._epoch = world.epoch
+            self._plans.clear()
+            self._workload = world.state.local_workload(self.info)
+            local = self._workload
+            self.response_headers = field(b"baggage", encode_baggage(local)) if local and world.config.response_baggage else b""
+        return self._workload
+
+    def state_changed(self) -> None:
+        """Let go on who waited for it."""
+        if self._parked and self.workload() is not None:
+            parked, self._parked = self._parked, []
+            for conn in parked:
+                conn.go()
+
+    def tick(self) -> None:
+        """Once a second: who waited too long is refused."""
+        if not self._parked:
+            return
+        now = self.world.loop.now
+        parked, self._parked = self._parked, []
+        for conn in parked:
+            if now - conn.since < PARK_SECONDS:
+                self._parked.append(conn)
+            else:
+                conn.refuse()
+
+    def _park(self, conn: "_Parked") -> None:
+        if len(self._parked) >= MAX_PARKED:
+            conn.refuse()
+        else:
+            self._parked.append(conn)
+
+    # --- 15001 --------------------------------------------------------------------------------------------------------
+
+    def accept_outbound(self, sock: socket.socket, family: int, peer: tuple[str, int]) -> None:
+        """A captured connection of the workload."""
+        original = original_destination(sock, family)
+        source = self.workload()
+        if source is None:
+            self._park(_Parked(self, sock, family, peer, original, "outbound", self.world.loop.now))
+            return
+        plan = self._plans.get(original)
+        if plan is None:
+            ip, port = _address(original)
+            plan = plan_outbound(self, source, route_outbound(self.world.state, source, ip, port, self.world.node))
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[original] = plan
+        self._go(plan, sock, text(*peer), original, peer[0])
+
+    def _go(self, plan: Plan, sock: socket.socket, source: str, original: bytes, source_ip: str) -> None:
+        if isinstance(plan, SpreadPlan):
+            plan = plan.pick()
+        destination = text(*_address(original))
+        match plan:
+            case OutboundPlan():
+                OutboundConn(self, sock, source, destination, plan).begin()
+            case PassthroughPlan():
+                pair = Pair(self, sock, source, destination)
+                pair.why = plan.why
+                pair.opened(plan.series)
+                pair.begin(self.netns, plan.ip, plan.port, "", text(plan.ip, plan.port))
+            case SameNodePlan():
+                self._same_node(plan, sock, source, destination, source_ip)
+            case RefusePlan():
+                self.refused("outbound", source, destination, plan.reason, plan.detail)
+                drop(sock)
+
+    def _same_node(self, plan: SameNodePlan, sock: socket.socket, source: str, destination: str, source_ip: str) -> None:
+        """Both ends are ours: policy is evaluated here, with identities that the network namespaces prove."""
+        world = self.world
+        server = world.proxies.get(plan.destination.uid) or world.proxy_of(plan.destination)
+        client = self.workload()
+        if server is None or client is None:
+            self.refused("outbound", source, destination, CloseReason.WORKLOAD_REMOVED, plan.destination.uid)
+            drop(sock)
+            return
+        actual = text(plan.ip, plan.port)
+        pair = SameNodePair(self, server, sock, source, destination, actual)
+        pair.identity = plan.destination.identity
+        verdict = world.policies.decide(
+            Destination(plan.destination.namespace, plan.destination.authorization_policies),
+            Connection(client.identity, source_ip, plan.ip, plan.port),
+        )
+        pair.opened_both(plan.series, plan.mirror, client.identity, verdict.policy)
+        pair.why = plan.why
+        pair.mirror.why = verdict.explain()
+        if not verdict.allowed:
+            pair.actual = actual
+            pair.kill(reason_of(verdict), verdict.explain())
+            return
+        pair.begin(server.netns, plan.ip, plan.port, source_ip if server.transparent else "", actual)
+
+    # --- 15006 --------------------------------------------------------------------------------------------------------
+
+    def accept_plain(self, sock: socket.socket, family: int, peer: tuple[str, int]) -> None:
+        """A plain connection to the workload."""
+        world = self.world
+        original = original_destination(sock, family)
+        local = self.workload()
+        if local is None:
+            self._park(_Parked(self, sock, family, peer, original, "inbound", world.loop.now))
+            return
+        ip, port = _address(original)
+        source, destination = text(*peer), text(ip, port)
+        answer = route_plaintext(world.state, local, ip, port)
+        if isinstance(answer, Refuse):
+            self.refused("inbound", source, destination, answer.reason, answer.detail)
+            drop(sock)
+            return
+        pair = InboundPair(self, sock, source, destination)
+        client = world.state.workload_by_address(world.config.network, peer[0])
+        party = party_of_workload(client, proved=False) if client is not None else party_of_address(())
+        there = party_of_workload(local, proved=False)
+        pair.opened(world.registry.series("destination", party, there, answer.service, "unknown", "plaintext"))
+        verdict = world.policies.decide(
+            Destination(local.namespace, local.authorization_policies), Connection(None, peer[0], answer.ip, answer.port)
+        )
+        pair.policy = verdict.policy
+        pair.why = verdict.explain()
+        if not verdict.allowed:
+            pair.kill(reason_of(verdict), verdict.explain())
+            return
+        pair.begin(self.netns, answer.ip, answer.port, peer[0] if self.transparent else "", text(answer.ip, answer.port))
+
+    # --- 15008 --------------------------------------------------------------------------------------------------------
+
+    def accept_hbone(self, sock: socket.socket, family: int, peer: tuple[str, int]) -> None:
+        """A peer's tunnel."""
+        from ztunnel.dataplane.inbound import ServerTunnel
+
+        world = self.world
+        local = self.workload()
+        name = sock.getsockname()
+        if local is None:
+            self._park(_Parked(self, sock, family, peer, b"", "hbone", world.loop.now))
+            return
+        destination = text(name[0], name[1])
+        if len(self.server_tunnels) >= MAX_SERVER_TUNNELS:
+            self.refused(
+                "inbound", text(*peer), destination, CloseReason.OVERLOADED, f"{MAX_SERVER_TUNNELS} tunnels are open already"
+            )
+            drop(sock)
+            return
+        try:
+            if not world.identities.ready(local.identity):
+                waiter = _WaitsForCertificate(self, sock, family, peer)
+                world.expect(waiter, PARK_SECONDS)
+                world.identities.wait(local.identity, waiter)
+                return
+            context = world.identities.context(local.identity, server=True)
+        except TlsError as e:
+            self.refused("inbound", text(*peer), destination, e.reason, e.detail)
+            drop(sock)
+            return
+        tls = TlsSession(context, world.tls_buffers, accept_trust_domain(local.trust_domain), server=True)
+        self.server_tunnels[ServerTunnel(self, sock, tls, peer, (name[0], name[1]))] = None
+
+    # --- limits, and the end ------------------------------------------------------------------------------------------
+
+    def hold(self, n: int) -> bool:
+        """``n`` bytes wait for a stalled application. Whether they are within :data:`HELD_BYTES`."""
+        self.held += n
+        return self.held <= HELD_BYTES
+
+    def release(self, n: int) -> None:
+        """They wait no more."""
+        self.held -= n
+
+    def refused(self, direction: str, source: str, destination: str, reason: CloseReason, detail: str) -> None:
+        """A connection that ends before anything is known of it."""
+        world = self.world
+        record = Record(0, direction, source, destination, "", 0, 0, world.wall(), 0.0, reason, detail)
+        world.registry.refused(record, reason)
+
+    def shed(self, peer: str, why: str) -> None:
+        """A connection was refused because no descriptor is left."""
+        self.refused("inbound", peer, self.uid, CloseReason.OVERLOADED, f"{why}; raise the limit of open files")
+
+    def drain(self) -> None:
+        """No new connections; tunnels are told."""
+        self.listeners.close()
+        for tunnel in list(self.server_tunnels):
+            if tunnel.session.ready and not tunnel.session.draining:
+                tunnel.session.goaway()
+        for parked in self._parked:
+            parked.refuse()
+        self._parked.clear()
+
+    def stop(self, reason: CloseReason) -> None:
+        """End everything now and let go of the namespace."""
+        self.drain()
+        for conn in [c for c in self.world.registry.conns if c.proxy is self]:
+            conn.kill(reason, self.uid)
+        for tunnel in [*self.server_tunnels, *self.pool.tunnels()]:
+            tunnel.close()
+        self.netns.close()
+
+    def fail(self, error: Exception) -> None:
+        """A bug in a callback of ours; connections go on."""
+
+
+@dataclass(slots=True, eq=False)
+class _Parked:
+    """A connection that waits for the state of the workload on this side."""
+
+    proxy: PodProxy
+    sock: socket.socket
+    family: int
+    peer: tuple[str, int]
+    original: bytes
+    kind: str
+    since: float
+
+    def go(self) -> None:
+        """The state is here."""
+        if self.kind == "outbound":
+            self.proxy.accept_outbound(self.sock, self.family, self.peer)
+        elif self.kind == "inbound":
+            self.proxy.accept_plain(self.sock, self.family, self.peer)
+        else:
+            self.proxy.accept_hbone(self.sock, self.family, self.peer)
+
+    def refuse(self) -> None:
+        """It did not come."""
+        proxy = self.proxy
+        destination = text(*_address(self.original)) if self.original else _PENDING
+        direction = "outbound" if self.kind == "outbound" else "inbound"
+        proxy.refused(direction, text(*self.peer), destination, CloseReason.LOCAL_WORKLOAD_UNKNOWN, proxy.uid)
+        drop(self.sock)
+
+
+@dataclass(slots=True, eq=False)
+class _WaitsForCertificate:
+    """A peer's tunnel that came before our certificate."""
+
+    proxy: PodProxy
+    sock: socket.socket
+    family: int
+    peer: tuple[str, int]
+
+    def on_certificate(self) -> None:
+        """Go on."""
+        if self.proxy.world.unexpect(self):
+            self.proxy.accept_hbone(self.sock, self.family, self.peer)
+
+    def on_no_certificate(self, error: str) -> None:
+        """Refuse."""
+        if self.proxy.world.unexpect(self):
+            self._refuse(error)
+
+    def on_timeout(self) -> None:
+        """It did not come."""
+        self._refuse(f"not there within {PARK_SECONDS:.0f} s")
+
+    def _refuse(self, error: str) -> None:
+        self.proxy.refused("inbound", text(*self.peer), self.proxy.uid, CloseReason.CERTIFICATE_UNAVAILABLE, error)
+        drop(self.sock)
+
+
+def _address(original: bytes) -> tuple[str, int]:
+    family = socket.AF_INET if len(original) == 6 else socket.AF_INET6
+    ip = socket.inet_ntop(family, original[2:])
+    return ip, int.from_bytes(original[:2], "big")

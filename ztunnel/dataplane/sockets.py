@@ -1,0 +1,142 @@
+"""Socket options and addresses as the data plane needs them (ztunnel's defaults where nothing else is said)."""
+
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "SocketOptions",
+    "dial",
+    "family_of",
+    "finish_dial",
+    "listen",
+    "original_destination",
+    "reset_on_close",
+    "text",
+]
+
+SO_ORIGINAL_DST: Final = 80
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+IP_TRANSPARENT: Final = 19
+IPV6_TRANSPARENT: Final = 75
+_LINGER_RST: Final = struct.pack("ii", 1, 0)
+_V4, _V6 = socket.AF_INET, socket.AF_INET6
+BACKLOG: Final = 1024
+"""Connections waiting to be accepted; ztunnel has 128, which a burst of 200 clients overflows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """``mark``: SO_MARK or 0 for none. Keepalive times in seconds; ``user_timeout`` in milliseconds, 0 = kernel's."""
+
+    mark: int = 0x539
+    keepalive: bool = True
+    keepalive_idle: int = 180
+    keepalive_interval: int = 180
+    keepalive_probes: int = 9
+    user_timeout: int = 0
+
+    def apply(self, sock: socket.socket) -> None:
+        """Set them. Accepted sockets inherit all of them from their listener."""
+        option = sock.setsockopt
+        option(6, 1, 1)  # TCP_NODELAY
+        if self.mark:
+            option(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
+        if self.keepalive:
+            option(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            option(6, socket.TCP_KEEPIDLE, self.keepalive_idle)
+            option(6, socket.TCP_KEEPINTVL, self.keepalive_interval)
+            option(6, socket.TCP_KEEPCNT, self.keepalive_probes)
+        if self.user_timeout:
+            option(6, socket.TCP_USER_TIMEOUT, self.user_timeout)
+
+
+def family_of(ip: str) -> int:
+    """AF_INET or AF_INET6 of a canonical address."""
+    return _V6 if ":" in ip else _V4
+
+
+def text(ip: str, port: int) -> str:
+    """``ip:port``, IPv6 in brackets."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def original_destination(sock: socket.socket, family: int) -> bytes:
+    """Where the client wanted to go, as the kernel's port and address bytes (2 + 4 or 2 + 16).
+
+    Falls back to the socket's own address, which is what a connection has that was not redirected.
+    """
+    try:
+        if family == _V4:
+            return bytes(sock.getsockopt(0, SO_ORIGINAL_DST, 16)[2:8])
+        raw = bytes(sock.getsockopt(41, SO_ORIGINAL_DST, 28))
+        return raw[2:4] + raw[8:24]
+    except OSError:
+        name = sock.getsockname()
+        return name[1].to_bytes(2, "big") + socket.inet_pton(family, name[0].partition("%")[0])
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Make close() send RST."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RST)
+    except OSError:
+        pass  # the connection is gone already
+
+
+def listen(sock: socket.socket, family: int, port: int, options: SocketOptions, *, transparent: bool | None, reuse: bool) -> bool:
+    """Bind to the wildcard address and listen. Returns whether the socket is transparent. Raises OSError.
+
+    ``transparent``: True must succeed, None may fail, False is not tried (ENABLE_ORIG_SRC).
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if family == _V6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    options.apply(sock)
+    done = False
+    if transparent is not False:
+        try:
+            _set_transparent(sock, family)
+            done = True
+        except OSError:
+            if transparent:
+                raise
+    sock.bind(("::" if family == _V6 else "0.0.0.0", port))
+    sock.listen(BACKLOG)
+    return done
+
+
+def _set_transparent(sock: socket.socket, family: int) -> None:
+    if family == _V4:
+        sock.setsockopt(0, IP_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(41, IPV6_TRANSPARENT, 1)
+
+
+def dial(sock: socket.socket, family: int, ip: str, port: int, source: str) -> bool:
+    """Begin to connect a non-blocking socket, from ``source`` (an address that need not be ours) unless "".
+
+    True when it is connected already, as connections over lo are; False when EPOLLOUT will tell. Raises OSError.
+    """
+    if source and source != ip:
+        _set_transparent(sock, family)
+        sock.setsockopt(0, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((source, 0))
+    code = sock.connect_ex((ip, port))
+    if code == errno.EINPROGRESS:
+        # Over lo the kernel has done the whole handshake by now, and a second call says so: one turn of the loop saved.
+        code = sock.connect_ex((ip, port))
+    if code in (0, errno.EISCONN):
+        return True
+    if code in (errno.EALREADY, errno.EINPROGRESS):
+        return False
+    raise OSError(code, errno.errorcode.get(code, "?"))
+
+
+def finish_dial(sock: socket.socket) -> int:
+    """After EPOLLOUT: 0 when connected, else the errno."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

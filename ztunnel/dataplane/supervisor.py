@@ -1,0 +1,106 @@
+"""The control half as our child: started, watched by pidfd, started again when it dies."""
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+from ztunnel.dataplane.control_link import ControlLink
+from ztunnel.dataplane.loop import IN
+
+if TYPE_CHECKING:
+    from ztunnel.dataplane.world import World
+
+__all__ = ["Supervisor"]
+
+FIRST_BACKOFF: Final = 0.1
+MAX_BACKOFF: Final = 5.0
+STABLE: Final = 10.0
+"""Seconds alive after which the next death counts as the first again."""
+
+
+class Supervisor:
+    """Keeps one control half running; the data plane goes on with what it knows while there is none."""
+
+    def __init__(self, world: "World", command: list[str] | None = None) -> None:
+        self._world = world
+        self._command = command or [sys.executable, "-m", "ztunnel.control"]
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        self._backoff = FIRST_BACKOFF
+        self._started = 0.0
+        self.restarts = 0
+        self.stopping = False
+        self.link: ControlLink | None = None
+        world.loop.every(0.1, self._report)
+        world.loop.every(1.0, self._count)
+
+    def start(self) -> None:
+        """Start a control half."""
+        world = self._world
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        world.netns.enter(world.netns.home)
+        with theirs:
+            self._child = subprocess.Popen(
+                [*self._command, "--link-fd", str(theirs.fileno())], pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+            )
+        self._started = world.loop.now
+        self._pidfd = os.pidfd_open(self._child.pid)
+        world.loop.add(self._pidfd, IN, self._on_exit)
+        self.link = ControlLink(world, ours)
+
+    def _on_exit(self, _: int) -> None:
+        world = self._world
+        world.loop.remove(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        child = self._child
+        status = child.wait() if child is not None else 0
+        self._child = None
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+        if self.stopping:
+            return
+        self.restarts += 1
+        if world.loop.now - self._started > STABLE:
+            self._backoff = FIRST_BACKOFF
+        print(f"ztunnel: the control half ended with status {status}; restarting in {self._backoff:.1f} s", file=sys.stderr)  # noqa: T201
+        world.loop.call_at(world.loop.now + self._backoff, self._again)
+        self._backoff = min(self._backoff * 2, MAX_BACKOFF)
+
+    def _again(self) -> None:
+        if not self.stopping and self._child is None:
+            self.start()
+
+    def _report(self) -> None:
+        link = self.link
+        if link is not None:
+            link.report()
+            if not link.alive and self._child is not None:
+                self._child.kill()  # a link that broke alone: start over
+
+    def _count(self) -> None:
+        if self.link is not None:
+            self.link.count()
+
+    def finish(self, seconds: float) -> None:
+        """Let the control half write what it has and end; at most ``seconds``, then it is killed."""
+        self.stopping = True
+        child = self._child
+        if self.link is not None:
+            self.link.close()
+        if child is None:
+            return
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+    def fail(self, error: Exception) -> None:
+        """Starting failed (fork, descriptors): try again later."""
+        self._world.loop.call_at(self._world.loop.now + MAX_BACKOFF, self._again)
