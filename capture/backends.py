@@ -107,17 +107,26 @@ class Iptables:
         return parse_iptables.snapshot_of(self._states(netns))
 
     def install(self, netns: NetnsRef, rules: RuleSet) -> None:
-        for state in self._states(netns):
-            if state.family not in rules.families:
-                self._remove(netns, state)
-            elif self._library:
-                legacy.run_job(self._tools, netns, legacy.install_job(rules, state))
-            else:
+        states = self._states(netns)
+        if self._library:
+            jobs = [
+                legacy.install_job(rules, state) if state.family in rules.families else legacy.remove_job(state) for state in states
+            ]
+            legacy.run_jobs(self._tools, netns, jobs)
+            return
+        for state in states:
+            if state.family in rules.families:
                 self._restore(netns, state.family, render_iptables.render(rules, state))
+            else:
+                self._restore(netns, state.family, render_iptables.render_remove(state))
 
     def uninstall(self, netns: NetnsRef) -> None:
-        for state in self._states(netns):
-            self._remove(netns, state)
+        states = self._states(netns)
+        if self._library:
+            legacy.run_jobs(self._tools, netns, [legacy.remove_job(state) for state in states])
+            return
+        for state in states:
+            self._restore(netns, state.family, render_iptables.render_remove(state))
 
     def close(self, netns: NetnsRef, families: tuple[Family, ...]) -> None:
         for state in self._states(netns):
@@ -131,12 +140,6 @@ class Iptables:
     def rule_count(self, netns: NetnsRef) -> int:
         """How many rules there are by this backend, anybody's: which variant a machine uses already."""
         return sum(state.rules for state in self._states(netns))
-
-    def _remove(self, netns: NetnsRef, state: FamilyState) -> None:
-        if self._library:
-            legacy.run_job(self._tools, netns, legacy.remove_job(state))
-        else:
-            self._restore(netns, state.family, render_iptables.render_remove(state))
 
     def _restore(self, netns: NetnsRef, family: Family, text: str) -> None:
         if text:

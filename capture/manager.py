@@ -19,7 +19,7 @@ from capture.backends import Backend, BackendName, Nftables, make_backend
 from capture.command import Tools
 from capture.detect import BackendChoice, detect, probe
 from capture.errors import CaptureError, CaptureFailedError, CommandFailedError, NetnsError, ToolMissingError
-from capture.netns import NetnsRef, identity, opened
+from capture.netns import NetnsRef, call_in_netns, identity, opened
 from capture.routing import apply_routing, remove_routing, verify_routing
 from capture.rules import CaptureConfig, RuleSet, pod_rules
 from capture.snapshot import Drift, Snapshot, compare
@@ -200,6 +200,7 @@ def _without_guard(snapshot: Snapshot) -> Snapshot:
 def _held(netns: NetnsRef) -> Iterator[int]:
     """The pod's netns, locked. The lock is on the netns itself, so it ends with it and needs no file."""
     with opened(netns) as given:
+        call_in_netns(given, lambda: None)  # anything else than a netns ends here
         pod = identity(given)
         for whose, path in (("this process's own", "/proc/self/ns/net"), ("the host's", "/proc/1/ns/net")):
             if _same(pod, path):
