@@ -1,0 +1,1 @@
+"""Wire types of ZDS, generated from zds.proto."""
