@@ -138,10 +138,15 @@ def test_log(port: str) -> None:
     assert (status, f"localhost:{port} answered 400 to POST /logging" in shown) == (1, True)
 
 
-def test_env_version_completion() -> None:
+def test_env_tells_that_a_variable_is_set_and_never_to_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_XDS_PATH", "secret-value")
     status, shown = run("env")
     assert status == 0
-    assert "LOCAL_XDS_PATH" in shown
+    assert "LOCAL_XDS_PATH (set now)\n    " in shown
+    assert "secret-value" not in shown
+
+
+def test_version_and_completion() -> None:
     assert run("version")[1].startswith("ztunnel ")
     assert "_ZTUNNEL_COMPLETE=zsh_complete" in run("completion", "zsh")[1]
     assert run("completion", "tcsh")[0] == 2

@@ -34,11 +34,14 @@ def proxy_command(kind: str) -> None:
 @click.command("env")
 def env_command() -> None:
     """List the environment variables."""
-    from ztunnel.cli.render import table
     from ztunnel.config import Config
 
-    rows = [(item.name, item.default, os.environ.get(item.name, ""), item.meaning) for item in Config.describe()]
-    click.echo(table(("VARIABLE", "DEFAULT", "NOW", "MEANING"), rows), nl=False)
+    for item in Config.describe():
+        # Only that it is set, not to what: a variable may hold a token.
+        notes = [f"default {item.default}"] if item.default else []
+        notes += ["set now"] if item.name in os.environ else []
+        shown = f" ({', '.join(notes)})" if notes else ""
+        click.echo(f"{item.name}{shown}\n    {item.meaning}")
 
 
 @click.command("version")
