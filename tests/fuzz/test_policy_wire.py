@@ -12,8 +12,6 @@ from tests.fuzz.policy_strategies import authorizations
 # What a hostile message is likely to be made of: tags of the schema, lengths, enum values, address lengths.
 TAGS = [bytes([number << 3 | kind]) for number in range(1, 15) for kind in (0, 2)]
 pieces = st.sampled_from([*TAGS, b"\x00", b"\x04", b"\x10", b"p"])
-    [bytes([number << 3 | kind]) for number in range(1, 15) for kind in (0, 2)] + [b"\x00", b"\x04", b"\x10", b"p"]
-)
 
 
 def read(data: bytes) -> None:
