@@ -127,8 +127,8 @@ async def dialogue(tmp_path: Path) -> AsyncIterator[tuple[Agent, Handler, ZdsCli
 
 async def test_add_snapshot_delete(tmp_path: Path) -> None:
     async with dialogue(tmp_path) as (agent, handler, client):
-        assert client.connected
         assert await agent.says(Add("a", INFO), NETNS) == OK
+        assert client.connected
         assert not client.ready
         assert await agent.says(Snapshot()) == OK
         assert await agent.says(Add("b", INFO), NETNS) == OK
