@@ -34,9 +34,14 @@ def world(kind: str, tunnel: AppTunnel | None = None) -> State:
 
     def add(name: str, ip: str, **fields: object) -> None:
         workload = Workload(
-            uid=f"c//Pod/default/{name}", name=name, namespace="default", addresses=(ip,), protocol=Protocol.HBONE,
-            service_account=name, **fields,
-        )  # fmt: skip
+            uid=f"c//Pod/default/{name}",
+            name=name,
+            namespace="default",
+            addresses=(ip,),
+            protocol=Protocol.HBONE,
+            service_account=name,
+            **fields,
+        )
         state.upsert_workload(workload)
 
     add("client", CLIENT)
@@ -51,7 +56,7 @@ def world(kind: str, tunnel: AppTunnel | None = None) -> State:
             ports={80: 8080},
             waypoint=gateway,
             visibility=Visibility.NAMESPACE,
-        )  # fmt: skip
+        )
     )
     vips = (f"/{WAYPOINT_VIP}",)
     state.upsert_service(Service(name="wp", namespace="default", hostname="wp.svc", vips=vips, ports={15008: 15008}))

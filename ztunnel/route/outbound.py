@@ -91,7 +91,8 @@ def _direct(destination: Workload, ip: str, port: int, node: NodeContext, servic
             return SameNode(destination, ip, port, key)
     if service is None:
         return Tunnel(ip, HBONE_PORT, join(ip, port), (destination.identity,), destination)
-    identities = tuple(sorted({destination.identity, *service.subject_alt_names}))
+    names = service.subject_alt_names
+    identities = tuple(sorted({destination.identity, *names})) if names else (destination.identity,)
     return Tunnel(ip, HBONE_PORT, join(ip, port), identities, destination, key, service.hostname)
 
 

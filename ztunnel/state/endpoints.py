@@ -35,17 +35,22 @@ def candidates(
     PASSTHROUGH services are the caller's affair; asked for here they are as STANDARD ones.
     """
     usable = []
-    for workload in state.endpoints(service.key).values():
+    key, families = service.key, service.ip_families
+    # What target_port says, with what is the same for all endpoints taken out of the loop.
+    default = service.ports.get(port)
+    for workload in state.endpoints(key).values():
         if workload.capacity <= 0:
             continue
-        at = target_port(service, workload, port)
+        at = 0 if default is None else workload.services[key].get(port) or default
         if not at:
             if not as_waypoint or workload.application_tunnel is None:
                 continue
             at = port
-        ip = choose_ip(workload, service.ip_families, target_ip)
+        ip = choose_ip(workload, families, target_ip)
         if ip or (workload.network != network and workload.network_gateway is not None and not workload.addresses):
             usable.append(Candidate(workload, ip, at, workload.capacity))
+    if not usable:
+        return ()
     here = [candidate for candidate in usable if candidate.workload.network == network]
     return tuple(_prefer(service, source, here or usable))
 
@@ -98,7 +103,7 @@ def _prefer(service: Service, source: Workload, usable: list[Candidate]) -> list
     preferences = balancer.routing_preferences
     if balancer.mode is LoadBalancerMode.STRICT:
         return [c for c in usable if all(_shares(scope, source, c.workload) for scope in preferences)]
-    if balancer.mode is not LoadBalancerMode.FAILOVER or not usable:
+    if balancer.mode is not LoadBalancerMode.FAILOVER:
         return usable
     ranks = [rank(preferences, source, candidate.workload) for candidate in usable]
     best = max(ranks)
