@@ -86,7 +86,7 @@ async def run(socket: str, pods: Path, backend: BackendChoice, withdraw_on_exit:
     def event(uid: str, state: PodState, why: str) -> None:
         say(state.value, {"uid": uid, "why": why} if why else {"uid": uid})
 
-    server = ZdsServer(socket)
+    server = ZdsServer(socket, hold=True)
     enroller = Enroller(server, PodCapture(backend), event)
     follower = Follower(enroller)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -96,7 +96,7 @@ async def run(socket: str, pods: Path, backend: BackendChoice, withdraw_on_exit:
             with trio.CancelScope() as following:
                 nursery.start_soon(enroller.run)
                 nursery.start_soon(_cancel_on, signals, following)
-                await _follow(pods, follower, say)
+                await _follow(pods, follower, server, say)
             if withdraw_on_exit:
                 with trio.move_on_after(WITHDRAW_DEADLINE):
                     await follower.withdraw_all()
@@ -109,7 +109,8 @@ async def _cancel_on(signals: object, scope: trio.CancelScope) -> None:
         scope.cancel()
 
 
-async def _follow(path: Path, follower: Follower, say: Say) -> None:
+async def _follow(path: Path, follower: Follower, server: ZdsServer, say: Say) -> None:
+    known = False
     wanted: dict[str, PodSpec] = {}
     last, refused = (0, 0, 0), ""
     while True:
@@ -118,12 +119,14 @@ async def _follow(path: Path, follower: Follower, say: Say) -> None:
             last = seen
             try:
                 wanted = await trio.to_thread.run_sync(read_pods, path)
-                refused = ""
+                refused, known = "", True
             except PodsFileError as error:
                 if str(error) != refused:
                     refused = str(error)
                     say("pods_file_refused", {"why": refused})
         await follower.follow(wanted)
+        if known:  # before a first good file, what a proxy serves from earlier is left alone
+            server.release()
         await trio.sleep(POLL)
 
 

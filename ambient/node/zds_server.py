@@ -48,19 +48,30 @@ class _Pod:
 
 
 class ZdsServer:
-    """``path``: where proxies connect. ``timeout``: seconds for each answer."""
+    """``path``: where proxies connect. ``timeout``: seconds for each answer.
 
-    def __init__(self, path: str, timeout: float = ACK_TIMEOUT) -> None:
+    ``hold``: proxies wait, connected, until :meth:`release`. An agent that starts holds them until it has added every pod it
+    finds: a proxy stops what a snapshot does not name, so an early one would cut the connections of all pods it serves.
+    """
+
+    def __init__(self, path: str, timeout: float = ACK_TIMEOUT, *, hold: bool = False) -> None:
         self._path = path
         self._timeout = timeout
         self._pods: dict[str, _Pod] = {}
         self._connections: list[Connection] = []
         self._accepted = 0
+        self._released = trio.Event()
+        if not hold:
+            self._released.set()
 
     @property
     def connections(self) -> int:
         """Proxies connected now."""
         return len(self._connections)
+
+    def release(self) -> None:
+        """Every pod there is has been added: let proxies in."""
+        self._released.set()
 
     async def add(self, uid: str, info: WorkloadInfo, netns: int) -> None:
         """Hand a pod to the newest proxy and wait until it serves it. ``netns`` is duplicated; the caller's stays the caller's.
@@ -108,6 +119,7 @@ class ZdsServer:
         try:
             async with listening(self._path) as listener, trio.open_nursery() as nursery:
                 task_status.started()
+                await self._released.wait()
                 while True:
                     try:
                         sock, _ = await listener.accept()

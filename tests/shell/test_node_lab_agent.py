@@ -17,6 +17,7 @@ from ambient.node.pods_file import parse_pods
 from capture.detect import BackendChoice
 from capture.rules import CaptureConfig
 from ztunnel.state.model import WorkloadInfo
+from ztunnel.zds.seqpacket import PacketSocket
 
 POD = {"uid": "a", "name": "p", "namespace": "ns", "service_account": "sa", "netns": "/proc/self/ns/net"}
 
@@ -79,6 +80,34 @@ async def test_follows_the_file_and_withdraws_on_exit(tmp_path: Path, monkeypatc
             assert (await receive.receive())[0] == "withdrawn"
             assert (await receive.receive())[0] == "stopped"
     assert done.count("apply") == done.count("remove") == 3
+
+
+async def test_without_a_usable_file_no_proxy_is_told_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_agent, "POLL", 0.01)
+    events: list[str] = []
+    pods = tmp_path / "pods.json"
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            refused = trio.Event()
+
+            def note(event: str, values: dict[str, str]) -> None:
+                events.append(event)
+                if event == "pods_file_refused":
+                    refused.set()
+
+            nursery.start_soon(lab_agent.run, str(tmp_path / "s"), pods, BackendChoice.AUTO, False, note)
+            await refused.wait()
+            proxy = await PacketSocket.connect(str(tmp_path / "s"))
+            await proxy.send(b"\x08\x01")
+            with trio.move_on_after(0.1) as quiet:
+                await proxy.receive()
+            assert quiet.cancelled_caught
+            pods.write_text("[]")
+            with await proxy.receive() as packet:
+                assert packet.data == b"\x1a\x00"
+            proxy.close()
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert events == ["listening", "pods_file_refused", "stopped"]
 
 
 def test_as_a_program(tmp_path: Path) -> None:

@@ -95,6 +95,22 @@ async def test_snapshot_live_add_and_delete(tmp_path: Path, monkeypatch: pytest.
         proxy.leave()
 
 
+async def test_held_proxies_get_their_snapshot_only_when_it_is_complete(tmp_path: Path, netns: int) -> None:
+    server = ZdsServer(str(tmp_path / "s"), hold=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        proxy = await Proxy.join(tmp_path / "s")
+        await trio.testing.wait_all_tasks_blocked()
+        for uid in ("a", "b"):
+            with pytest.raises(EnrolError):
+                await server.add(uid, INFO, netns)
+        assert server.connections == 0
+        server.release()
+        assert [await proxy.next() for _ in range(3)] == [Add("a", INFO), Add("b", INFO), Snapshot()]
+        proxy.leave()
+        nursery.cancel_scope.cancel()
+
+
 async def test_refusal_is_an_error_with_the_proxys_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netns: int) -> None:
     async with serving(tmp_path / "s", monkeypatch) as server:
         proxy = await Proxy.join(tmp_path / "s")
