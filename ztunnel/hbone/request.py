@@ -88,9 +88,9 @@ def parse_request(headers: Iterable[tuple[bytes, bytes]]) -> Request:
         if name in _JOINED:
             kept[name] = kept[name] + b"," + value if name in kept else value
         elif name in _SINGLE:
-            if name in kept:
+            if name in kept and name != b"traceparent":
                 raise RequestError(f"header {_shown(name)} twice")
-            kept[name] = value
+            kept[name] = b"" if name in kept else value  # two traces are none (W3C Trace Context §3.2)
         elif name in _FORBIDDEN or (name == b"te" and value != b"trailers"):
             raise RequestError(f"header {_shown(name)} is not allowed in HTTP/2")
         elif _NAME.fullmatch(name) is None:

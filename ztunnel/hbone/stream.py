@@ -9,9 +9,9 @@ class Stream:
     """Plain data, read and written by the session and by the relay's hot code.
 
     ``send_window``/``recv_window``: bytes that may still be sent/received; a client's stream has no ``recv_window`` until it is
-    answered. ``unacked``: bytes written onward for which the peer has not been given credit yet. ``deferred``: bytes held back whose
-    connection-level credit is held back too. ``local_closed``/``remote_closed``: END_STREAM was sent/received; a reset sets
-    neither. ``owner`` belongs to the shell.
+    answered. ``unacked``: bytes written onward for which the peer has not been given credit yet. ``deferred``: bytes held back
+    whose connection-level credit is held back too. ``local_closed``/``remote_closed``: END_STREAM was sent/received; a reset
+    sets neither. ``owner`` belongs to the shell.
     """
 
     __slots__ = ("answered", "deferred", "id", "local_closed", "owner", "recv_window", "remote_closed", "send_window", "unacked")

@@ -5,43 +5,51 @@ in :class:`Buffers` ``cipher_in``; :meth:`TlsSession.decrypt` leaves plaintext i
 ciphertext in ``cipher_out``. The buffers are allocated once for the whole process and belong to whoever calls.
 
 Why ``OpenSSL._util``: pyOpenSSL's public ``Connection.recv_into`` allocates a C buffer and copies for every record, and reports
-"no more" by an exception that costs more than the record. ``lib`` and ``ffi`` are what pyOpenSSL itself is written with; they are
-used in this file only. BIOs are fed and emptied in :data:`STEP` bytes, as a memory BIO keeps the largest size it ever had.
+"no more" by an exception that costs more than the record. ``lib`` and ``ffi`` are what pyOpenSSL itself is written with; they
+are used here and in ``tls_verify.py`` only. BIOs are fed and emptied in :data:`STEP` bytes, as a memory BIO keeps the largest
+size it ever had.
 
-Identities are verified inside the handshake, so that a peer that is not who it should be never sees it complete.
+Identities are verified inside the handshake, so that a server never completes it with a client that is not who it should
+be. In TLS 1.3 a client completes before the server has judged *its* certificate: such a refusal is an error of a later
+:meth:`TlsSession.decrypt`. After any TlsError, :meth:`TlsSession.pull` has the alert for the peer.
+
+OpenSSL's errors lie in one queue per thread, where one connection's leftovers would be taken for the next one's failure: it is
+emptied before every call whose result is asked for.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cryptography import x509
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
 from ztunnel.hbone.errors import TlsError
+from ztunnel.hbone.tls_verify import Verifier, accept_trust_domain, expect_identities, make_context, spiffe_identity
 from ztunnel.reasons import CloseReason
 
-__all__ = ["Buffers", "TlsSession", "accept_trust_domain", "expect_identities", "make_context", "spiffe_identity"]
+__all__ = [
+    "Buffers",
+    "TlsSession",
+    "Verifier",
+    "accept_trust_domain",
+    "expect_identities",
+    "make_context",
+    "pointer",
+    "spiffe_identity",
+]
 
-STEP: Final = 65_536
-"""Bytes moved into or out of a BIO at a time."""
+STEP: Final = 32_768
+"""Bytes moved into or out of a BIO at a time: 64 KiB is no faster, and keeps 130 KiB more for each busy pair of sessions."""
 _RECORD_OVERHEAD: Final = 64
 """More than header, type and tag of a record (RFC 8446 §5.2)."""
-_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 _WANT_READ: Final = 2
 _ZERO_RETURN: Final = 6
-_NOT_YET_VALID: Final = 9
-_EXPIRED: Final = 10
-_MAX_SANS: Final = 64
 
 _SSL_read = lib.SSL_read
 _SSL_write = lib.SSL_write
 _BIO_read = lib.BIO_read
 _BIO_write = lib.BIO_write
 _SSL_get_error = lib.SSL_get_error
-
-Verifier = Callable[[Sequence[str]], str | None]
-"""Takes the URI SANs of the peer's leaf; returns None when it is accepted, else what is wrong."""
+_ERR_clear_error = lib.ERR_clear_error
 
 
 class Buffers:
@@ -49,7 +57,9 @@ class Buffers:
 
     def __init__(self, cipher_in: int = 1 << 18, plain_out: int = 1 << 20) -> None:
         self.cipher_in = memoryview(bytearray(cipher_in))
-        self.plain_in = memoryview(bytearray(cipher_in + (1 << 15)))
+        self.plain_in = memoryview(bytearray(cipher_in + (1 << 15)))  # and a record begun earlier
+        self.plain_out = plain_out
+        """The most that :meth:`TlsSession.encrypt` takes at once."""
         self.cipher_out = memoryview(bytearray(plain_out + (plain_out >> 14) * _RECORD_OVERHEAD + (1 << 17)))
         self.cipher_in_at = ffi.from_buffer(self.cipher_in)
         self.plain_in_at = ffi.from_buffer(self.plain_in)
@@ -61,116 +71,11 @@ def pointer(buffer: bytearray) -> Any:
     return ffi.from_buffer(buffer)
 
 
-def make_context(chain: bytes, key: bytes, roots: bytes, *, server: bool) -> SSL.Context:
-    """A context for one identity and role. PEM in. Raises TlsError (CERTIFICATE_UNAVAILABLE) when the material is unusable."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD if server else SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(SSL.TLS1_3_VERSION)
-    context.set_tls13_ciphersuites(_SUITES)
-    context.set_options(SSL.OP_NO_TICKET)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # a resumed session would keep the old peer identity
-    try:
-        leaf, *between = x509.load_pem_x509_certificates(chain)
-        context.use_certificate(leaf)
-        for certificate in between:
-            context.add_extra_chain_cert(certificate)
-        context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key))
-        context.check_privatekey()
-        store = context.get_cert_store()
-        assert store is not None
-        for root in x509.load_pem_x509_certificates(roots):
-            store.add_cert(crypto.X509.from_cryptography(root))
-    except (ValueError, SSL.Error, crypto.Error) as e:
-        raise TlsError(CloseReason.CERTIFICATE_UNAVAILABLE, f"unusable certificate: {e}") from None
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
-    if server:
-        context.set_alpn_select_callback(_select_h2)
-    else:
-        context.set_alpn_protos([b"h2"])
-    return context
-
-
-def _select_h2(_: SSL.Connection, offered: list[bytes]) -> Any:
-    return b"h2" if b"h2" in offered else SSL.NO_OVERLAPPING_PROTOCOLS
-
-
-def _verify(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
-    """OpenSSL's verify callback; called from the root of the chain to the leaf."""
-    session: TlsSession = connection.get_app_data()
-    try:
-        if not ok:
-            if error in (_EXPIRED, _NOT_YET_VALID):
-                when = "expired" if error == _EXPIRED else "not yet valid"
-                session.failure = TlsError(CloseReason.CERTIFICATE_EXPIRED, f"the peer's certificate is {when}")
-            else:
-                why = ffi.string(lib.X509_verify_cert_error_string(error)).decode()
-                session.failure = TlsError(CloseReason.CERTIFICATE_UNTRUSTED, f"the peer's certificate: {why}")
-            return False
-        if depth == 0:
-            sans = _uri_sans(certificate.to_cryptography())
-            session.peer_identity = spiffe_identity(sans)
-            wrong = session.verifier(sans)
-            if wrong is not None:
-                session.failure = TlsError(CloseReason.IDENTITY_MISMATCH, wrong)
-                return False
-        return True
-    except Exception as e:  # noqa: BLE001 an exception must not cross OpenSSL, and must not be taken for consent
-        session.failure = TlsError(CloseReason.CERTIFICATE_UNTRUSTED, f"the peer's certificate cannot be read: {type(e).__name__}")
-        return False
-
-
-def _uri_sans(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.UniformResourceIdentifier)[:_MAX_SANS]
-
-
-def spiffe_identity(sans: Sequence[str]) -> str:
-    """The first SAN of the exact form ``spiffe://<td>/ns/<ns>/sa/<sa>``, or ""."""
-    for san in sans:
-        parts = san.split("/")
-        if (
-            len(parts) == 7
-            and parts[0] == "spiffe:"
-            and not parts[1]
-            and parts[3] == "ns"
-            and parts[5] == "sa"
-            and all(parts[2::2])
-        ):
-            return san
-    return ""
-
-
-def expect_identities(identities: Sequence[str]) -> Verifier:
-    """Client side: one of the server's SANs must be one of ``identities``."""
-    wanted = frozenset(identities)
-
-    def verify(sans: Sequence[str]) -> str | None:
-        if wanted.isdisjoint(sans):
-            return f"peer did not present the expected SAN ({', '.join(sorted(wanted))}), got {', '.join(sans) or 'none'}"
-        return None
-
-    return verify
-
-
-def accept_trust_domain(trust_domain: str) -> Verifier:
-    """Server side: the client must have a SPIFFE identity in exactly ``trust_domain``."""
-    prefix = f"spiffe://{trust_domain}/"
-
-    def verify(sans: Sequence[str]) -> str | None:
-        identity = spiffe_identity(sans)
-        if not identity.startswith(prefix):
-            return f"peer did not present the expected trustdomain ({trust_domain}), got {', '.join(sans) or 'none'}"
-        return None
-
-    return verify
-
-
 class TlsSession:
     """One TLS connection. ``peer_identity`` is the peer's SPIFFE id once verified; ``established`` after the handshake."""
 
     __slots__ = (
+        "_ahead",
         "_buffers",
         "_connection",
         "_rbio",
@@ -184,6 +89,7 @@ class TlsSession:
     )
 
     def __init__(self, context: SSL.Context, buffers: Buffers, verifier: Verifier, *, server: bool) -> None:
+        self._ahead = b""
         self._buffers = buffers
         self.verifier = verifier
         self.peer_identity = ""
@@ -205,22 +111,35 @@ class TlsSession:
         """Break the reference cycle with OpenSSL's connection, which otherwise waits for a full collection."""
         self._connection.set_app_data(None)
 
+    def shutdown(self) -> int:
+        """Say close_notify, once everything was encrypted; returns how many bytes of ``cipher_out`` are to be sent."""
+        if self.established:
+            _ERR_clear_error()
+            lib.SSL_shutdown(self._ssl)
+        return self.pull()
+
     def handshake(self, received: int) -> int:
         """Take ``received`` bytes of ``cipher_in``; returns how many of ``cipher_out`` are to be sent.
 
-        :attr:`established` tells whether it is done. Raises TlsError; then :meth:`alert` may still have bytes to send.
+        :attr:`established` tells whether it is done; then ``decrypt(0)`` comes next, as data may have followed. Raises TlsError.
         """
-        if received:
-            _BIO_write(self._rbio, self._buffers.cipher_in_at, received)
-        try:
-            self._connection.do_handshake()
-            self.established = True
-        except SSL.WantReadError:
-            pass
-        except SSL.Error as e:
-            raise self._failure(e) from None
-        if self.established and self._connection.get_alpn_proto_negotiated() != b"h2":
-            raise TlsError(CloseReason.TLS_FAILURE, "the peer does not speak h2 (ALPN)")
+        b = self._buffers
+        fed = 0
+        while True:
+            if fed < received:
+                step = min(STEP, received - fed)
+                _BIO_write(self._rbio, b.cipher_in_at + fed, step)
+                fed += step
+            try:
+                self._connection.do_handshake()
+                break
+            except SSL.WantReadError:
+                if fed >= received:
+                    return self.pull()
+            except SSL.Error as e:
+                raise self._failure(e) from None
+        self.established = True
+        self._ahead = bytes(b.cipher_in[fed:received])
         return self.pull()
 
     def pull(self) -> int:
@@ -231,9 +150,16 @@ class TlsSession:
     def decrypt(self, received: int) -> int:
         """Take ``received`` bytes of ``cipher_in``; returns how many of ``plain_in`` they decrypt to. Raises TlsError."""
         b = self._buffers
+        if self._ahead:
+            if received:  # twice a buffer's worth could be more than plain_in holds
+                raise TlsError(CloseReason.INTERNAL, "decrypt(0) must follow the handshake")
+            received = len(self._ahead)
+            b.cipher_in[:received] = self._ahead
+            self._ahead = b""
         ssl, rbio, source, target = self._ssl, self._rbio, b.cipher_in_at, b.plain_in_at
         room = len(b.plain_in)
         fill = fed = 0
+        _ERR_clear_error()
         while True:
             if fed < received:
                 step = min(STEP, received - fed)
@@ -255,13 +181,19 @@ class TlsSession:
         return fill
 
     def encrypt(self, source: Any, n: int) -> int:
-        """Encrypt ``n`` bytes at ``source`` (:func:`pointer`) into ``cipher_out``; the length of that. Raises TlsError."""
+        """Encrypt ``n`` bytes at ``source`` (:func:`pointer`) into ``cipher_out``; the length of that.
+
+        ``n``: at most ``Buffers.plain_out``, else ValueError. Raises TlsError.
+        """
         b = self._buffers
+        if n > b.plain_out:
+            raise ValueError(f"{n} bytes to encrypt at once, at most {b.plain_out}")
         ssl, wbio, target = self._ssl, self._wbio, b.cipher_out_at
         room = len(b.cipher_out)
         done = out = held = 0
+        _ERR_clear_error()
         while done < n:
-            k = _SSL_write(ssl, source + done, n - done)
+            k = _SSL_write(ssl, source + done, n - done)  # one record: pyOpenSSL's contexts write partially
             if k <= 0:
                 raise self._failure(None)
             done += k
@@ -278,6 +210,7 @@ class TlsSession:
                 self._connection._raise_ssl_error(self._ssl, -1)
             except SSL.Error as e:
                 error = e
+        _ERR_clear_error()
         if self.failure is not None:
             return self.failure
         texts = [str(part[-1]) for part in (error.args[0] if error and error.args and isinstance(error.args[0], list) else [])]
