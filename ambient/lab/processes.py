@@ -22,6 +22,8 @@ TERM_GRACE = 3.0
 """Seconds between SIGTERM and SIGKILL: longer than an idle proxy needs to drain, short enough for tests."""
 KILL_GRACE = 5.0
 """Seconds to wait for the kernel to take down a killed process."""
+_EXECVE_ROUNDS, _EXECVE_PAUSE = 4, 0.002
+"""Looks at a process without environment, and seconds between them; an execve takes well under a millisecond."""
 
 
 def _stat_fields(pid: int) -> list[str]:
@@ -83,12 +85,38 @@ def _ancestors() -> set[int]:
     return found
 
 
-def _is_marked(pid: int, marker: str) -> bool:
+def _environ(pid: int) -> list[bytes]:
+    """The process's environment; empty for one that is gone, a kernel thread, and one that is just within its execve."""
     try:
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return []
+
+
+def _has_program(pid: int) -> bool:
+    """False for kernel threads, zombies and processes that are gone."""
+    try:
+        return bool(os.readlink(f"/proc/{pid}/exe"))
     except OSError:
         return False
-    return f"{MARKER}={marker}".encode() in environ.split(b"\0")
+
+
+def _is_marked(pid: int, marker: str) -> bool:
+    return f"{MARKER}={marker}".encode() in _environ(pid)
+
+
+def _all_marked(marker: str) -> list[int]:
+    """Look at every process; those that show no environment are looked at again, as an execve hides it for a moment."""
+    wanted, found, pids = f"{MARKER}={marker}".encode(), [], _pids()
+    for round_ in range(_EXECVE_ROUNDS):
+        if round_:
+            time.sleep(_EXECVE_PAUSE)
+        environs = {pid: _environ(pid) for pid in pids}
+        found += [pid for pid, environ in environs.items() if wanted in environ]
+        pids = [pid for pid, environ in environs.items() if not environ and _has_program(pid)]
+        if not pids:
+            break
+    return found
 
 
 def _netns_of(pid: int) -> int:
@@ -105,7 +133,7 @@ def find_marked(marker: str, netns: int | None = None) -> list[int]:
     ``netns``, an inode, narrows it to those in one namespace.
     """
     spared = _ancestors()
-    return [pid for pid in _pids() if pid not in spared and _is_marked(pid, marker) and (netns is None or _netns_of(pid) == netns)]
+    return [pid for pid in _all_marked(marker) if pid not in spared and netns in (None, _netns_of(pid))]
 
 
 def strangers(inodes: Iterable[int]) -> list[tuple[int, str]]:
