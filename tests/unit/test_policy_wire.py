@@ -186,6 +186,6 @@ def test_generated_code_is_that_of_the_proto_file(tmp_path):
         "--pyi_out=.",
         "policy/proto/authorization.proto",
     ]
-    subprocess.run([*command, "policy/proto/authorization.proto"], cwd=tmp_path, check=True)
+    subprocess.run(command, cwd=tmp_path, check=True)
     for name in ("authorization_pb2.py", "authorization_pb2.pyi"):
         assert (tmp_path / "policy/proto" / name).read_text() == (ROOT / "policy/proto" / name).read_text()
