@@ -43,9 +43,12 @@ class Tools:
         return done.stdout
 
     def lock_file(self, netns: NetnsRef) -> str:
-        """The xtables lock of a netns: one of 256, so that files of ended pods don't pile up."""
+        """The xtables lock of a netns: one of 256, so that files of ended pods don't pile up. Raises CommandFailedError."""
         inode = identity(netns)
-        Path(self.lock_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            Path(self.lock_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandFailedError(f"the folder for lock files, {self.lock_dir}, cannot be made: {error.strerror}") from error
         return str(Path(self.lock_dir) / f"xtables-{(inode.dev ^ inode.ino) % _LOCKS:02x}.lock")
 
     def _environment(self, netns: NetnsRef) -> dict[str, str]:
