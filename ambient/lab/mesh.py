@@ -173,7 +173,7 @@ class Mesh:
             time.sleep(_POLL)
         tail = self.log_path(node).read_text(errors="replace")[-2000:]
         agent = (self.directory / f"{node.name}-agent.log").read_text(errors="replace")[-1000:]
-        raise LabError(f"ztunnel on {node.name} is not ready: {said}\n--- its log\n{tail}\n--- its agent\n{agent}")
+        raise LabError(f"ztunnel on {node.name} is not ready: {said}", f"see its log\n{tail}\n--- and its agent's\n{agent}")
 
     def get(self, node: Node, port: int, path: str, *, method: str = "GET", timeout: float = 5.0) -> tuple[int, str]:
         """Ask the node's ztunnel over HTTP on its loopback: (status, body)."""

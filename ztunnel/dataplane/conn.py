@@ -16,7 +16,7 @@ class Conn:
     """One proxied connection.
 
     ``from_app`` and ``to_app``: bytes read from and written to the application's socket on this node. ``source`` and
-    ``destination``: ``ip:port``. ``hbone``: the CONNECT authority, or "". ``series`` is None until the connection's labels are known.
+    ``destination``: ``ip:port``. ``hbone``: the CONNECT authority, or "". ``series`` is None until the labels are known.
     """
 
     __slots__ = (

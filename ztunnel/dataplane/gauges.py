@@ -14,6 +14,8 @@ def gauges(world: "World") -> dict[str, float]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "connections_open": float(len(world.registry.conns)),
+        "sockets_open_source": float(sum(c.direction == "outbound" for c in world.registry.conns)),
+        "sockets_open_destination": float(sum(c.direction == "inbound" for c in world.registry.conns)),
         "tunnels_open": float(len(world.tunnels)),
         "workloads_proxied": float(len(world.proxies)),
         "watched_descriptors": float(world.loop.watched),

@@ -47,6 +47,7 @@ class InboundPlan:
 
 
 _NOWHERE: Final = Deliver("", 0)
+_PEERS_FAULT: Final = frozenset({CloseReason.TUNNEL_PROTOCOL, CloseReason.TUNNEL_FLOOD, CloseReason.TLS_FAILURE})
 
 
 class InboundConn(StreamConn):
@@ -85,7 +86,7 @@ class InboundConn(StreamConn):
         self._attach(sock)
         source = self.tunnel.peer_ip if self.proxy.transparent else ""  # type: ignore[attr-defined]
         try:
-            world.socket_options.apply(sock)
+            world.socket_options.apply_local(sock)
             connected = dial(sock, family, deliver.ip, deliver.port, source if family_of(source) == family else "")
         except OSError as e:
             self.refuse(connect_failure(e.errno), f"{self.actual}: {os.strerror(e.errno or 0)}")
@@ -226,9 +227,6 @@ class ServerTunnel(Tunnel):
     def on_lost(self, reason: CloseReason, detail: str) -> None:
         """A handshake that failed is told; a tunnel that ends is not a connection's end."""
         self.proxy.server_tunnels.pop(self, None)
-        if (
-            not self.tls.established
-            or (not self.session.ready and reason is not CloseReason.TUNNEL_LOST)
-            or reason in (CloseReason.TUNNEL_PROTOCOL, CloseReason.TUNNEL_FLOOD, CloseReason.TLS_FAILURE)
-        ):
+        unfinished = not self.tls.established or (not self.session.ready and reason is not CloseReason.TUNNEL_LOST)
+        if unfinished or reason in _PEERS_FAULT:
             self.proxy.refused("inbound", self.peer, self.local, reason, detail)

@@ -72,8 +72,8 @@ class Loop:
             self._epoll.unregister(fd)
 
     def close(self, sock: socket.socket) -> None:
-        """Stop watching a socket and close it after the batch."""
-        self.remove(sock.fileno())
+        """Stop watching a socket and close it after the batch; epoll forgets it then by itself."""
+        self._handlers.pop(sock.fileno(), None)
         self._closing.append(sock)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> None:

@@ -241,8 +241,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     Addresses are ``ip:port`` (v6 in brackets); ``hbone`` is the CONNECT authority or "". ``sent``/``received``: bytes from the
     reporter's own point of view, as ztunnel's access log has them. ``started``: Unix seconds; ``duration``: seconds.
-    ``reason``: :class:`ztunnel.reasons.CloseReason`; ``detail``: names and addresses, no sentence. ``policy``: the key of the policy
-    that decided. ``trace``: 32 hex digits shared by both nodes' records of a tunnelled connection, or "".
+    ``reason``: :class:`ztunnel.reasons.CloseReason`; ``detail``: names and addresses, no sentence. ``policy``: the key of the
+    policy that decided. ``trace``: 32 hex digits shared by both nodes' records of a tunnelled connection, or "".
     """
 
     series: int
