@@ -88,6 +88,7 @@ def test_boolean_structure(rules, expected):
         (Match(principals=(suffix("x/cluster.local/ns/front/sa/web"),)), False, False),
         (Match(principals=(PRESENT,)), True, False),
         (Match(not_principals=(PRESENT,)), False, True),
+        (Match(not_principals=(prefix(""),)), False, True),
         (Match(not_principals=(exact("cluster.local/ns/front/sa/web"),)), False, True),
         (Match(not_principals=(exact("cluster.local/ns/front/sa/other"),)), True, True),
         (Match(namespaces=(exact("front"),)), True, False),
