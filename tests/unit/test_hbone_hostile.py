@@ -187,6 +187,13 @@ def test_a_flood_ends_the_session(name: str) -> None:
     assert time.process_time() - start < 3
 
 
+def test_the_work_that_settings_cause_is_paid_for() -> None:
+    talk = server(streams=200)
+    many = f.settings(*[(4, i) for i in range(2_000)])
+    with pytest.raises(SessionError, match="SETTINGS"):
+        talk.hear(many * 12)
+
+
 def test_a_client_is_not_flooded_with_informational_answers() -> None:
     talk = client()
     talk.session.open(f.REQUEST)
@@ -219,44 +226,6 @@ def test_an_honest_day_is_no_flood() -> None:
             talk.session.answer(talk.stream(sid), 200)
             talk.hear(f.window(sid, 100) * 20, f.window(0, 100) * 20, f.rst(sid, 8))
             sid += 2
-
-
-# --- header bombs -----------------------------------------------------------------------------------------------------
-
-
-def test_a_block_of_many_continuations() -> None:
-    talk = server()
-    talk.hear(f.headers(1, b"", flags=0))
-    error = talk.refuses(f.continuation(1, b"") * 20)
-    assert (error.code, error.reason) == (E.ENHANCE_YOUR_CALM, CloseReason.TUNNEL_FLOOD)
-
-
-def test_a_block_of_long_continuations() -> None:
-    talk = server()
-    talk.hear(f.headers(1, bytes(30_000), flags=0), f.continuation(1, bytes(30_000)))
-    assert talk.refuses(f.continuation(1, bytes(30_000))).reason is CloseReason.TUNNEL_FLOOD
-
-
-@pytest.mark.parametrize("part", [f.frame(1, length=65_537, stream=1), f.frame(9, length=65_537, stream=1)])
-def test_a_long_block_in_one_frame_is_not_waited_for(part: bytes) -> None:
-    talk = server()
-    if part[3] == 9:
-        talk.hear(f.headers(1, b"", flags=0))
-    assert talk.refuses(part).reason is CloseReason.TUNNEL_FLOOD
-
-
-def test_a_table_entry_named_again_and_again() -> None:
-    talk = server()
-    bomb = b"\x40\x01a\x7f\x81\x1e" + b"x" * 4_000 + b"\xbe" * 60_000
-    error = talk.refuses(f.headers(1, bomb))
-    assert (error.code, error.reason) == (E.ENHANCE_YOUR_CALM, CloseReason.TUNNEL_FLOOD)
-
-
-def test_a_client_takes_no_more_than_it_announced() -> None:
-    talk = client()
-    talk.session.open(f.REQUEST)
-    block = b"\x88" + b"\x10\x01a\x7f\x81\x7f" + b"x" * 16_384
-    assert talk.refuses(f.headers(1, block)).reason is CloseReason.TUNNEL_FLOOD
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ Identities are verified inside the handshake, so that a server never completes i
 be. In TLS 1.3 a client completes before the server has judged *its* certificate: such a refusal is an error of a later
 :meth:`TlsSession.decrypt`. After any TlsError, :meth:`TlsSession.pull` has the alert for the peer.
 
-OpenSSL's errors lie in one queue per thread, where one connection's leftovers would be taken for the next one's failure: it is
+Before OpenSSL 4, errors lie in one queue per thread and one connection's leftovers are taken for the next one's failure: it is
 emptied before every call whose result is asked for.
 """
 
