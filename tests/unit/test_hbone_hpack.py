@@ -2,11 +2,11 @@
 
 import hpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztunnel.hbone.errors import ErrorCode, SessionError
-from ztunnel.hbone.hpack import HeaderDecoder, answer_block, field, fields, request_prefix
+from ztunnel.hbone.hpack import HeaderDecoder, _plain, answer_block, field, fields, request_prefix
 
 text = st.binary(max_size=400)
 
@@ -54,6 +54,40 @@ def test_what_a_huffman_coding_indexing_peer_sends() -> None:
     assert sizes[1] < 6, "from the table"
 
 
+pieces = st.one_of(
+    st.sampled_from(
+        [b"\x88", b"\x8c", b"\x8d", b"\x8e", b"\x82", b"\x20", b"\x3f\xe1\x1f", b"\x40\x01a\x01b", b"\xbe", b"\x18\x03401"]
+    ),
+    st.builds(field, st.binary(max_size=4), st.binary(max_size=4)),
+    st.builds(field, st.just(b"x" * 126), st.sampled_from([b"v" * n for n in (126, 127, 128, 253, 254, 255, 256)])),
+    st.builds(request_prefix, st.binary(max_size=4)),
+    st.binary(max_size=3),
+)
+
+
+@given(st.lists(st.lists(pieces, max_size=8).map(b"".join), max_size=4), st.integers(40, 700))
+@settings(max_examples=400)
+def test_the_short_way_is_the_librarys(blocks: list[bytes], max_list: int) -> None:
+    """Whatever form blocks have, in whatever order: the same headers, or refused by both."""
+    ours, library = HeaderDecoder(max_list), hpack.Decoder(max_header_list_size=max_list)
+    library.max_allowed_table_size = 4096
+    for block in blocks:
+        try:
+            expected = [(bytes(n), bytes(v)) for n, v in library.decode(block, raw=True)]
+        except hpack.HPACKError:
+            with pytest.raises(SessionError):
+                ours.decode(block)
+            return
+        assert ours.decode(block) == expected
+
+
+def test_a_short_way_is_no_longer_list() -> None:
+    decoder = HeaderDecoder(420)
+    assert len(decoder.decode(b"\x88" * 10)) == 10
+    with pytest.raises(SessionError):
+        decoder.decode(b"\x88" * 11)
+
+
 def test_a_list_that_is_too_long() -> None:
     decoder = HeaderDecoder(1_000)
     assert decoder.decode(field(b"x", b"v" * 967)) == [(b"x", b"v" * 967)]
@@ -70,3 +104,17 @@ def test_total(blocks: list[bytes]) -> None:
             decoder.decode(block)
         except SessionError:
             return
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"baggage", b"forwarded", b"x"]), st.binary(max_size=300)), max_size=8))
+def test_the_plain_form_says_what_the_library_says(pairs: list[tuple[bytes, bytes]]) -> None:
+    block = request_prefix(b"10.0.0.1:80") + fields(pairs)
+    library = [(bytes(n), bytes(v)) for n, v in hpack.Decoder().decode(block, raw=True)]
+    assert HeaderDecoder(65536).decode(block) == library
+
+
+@given(st.binary(max_size=60))
+def test_the_plain_form_never_differs_from_the_library(block: bytes) -> None:
+    plain = _plain(block)
+    if plain is not None:
+        assert plain == [(bytes(n), bytes(v)) for n, v in hpack.Decoder().decode(block, raw=True)]

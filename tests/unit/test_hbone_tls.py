@@ -36,7 +36,7 @@ def test_both_sides_know_each_other() -> None:
     assert server.tls.peer_identity == CLIENT
     connection = client.tls._connection
     assert connection.get_protocol_version_name() == "TLSv1.3"
-    assert connection.get_cipher_name() == "TLS_AES_256_GCM_SHA384"
+    assert connection.get_cipher_name() == "TLS_AES_128_GCM_SHA256"
     assert connection.get_alpn_proto_negotiated() == b"h2"
     assert connection.get_group_name() == "X25519MLKEM768"
     assert connection.get_servername() is None

@@ -78,8 +78,8 @@ def original_destination(sock: socket.socket, family: int) -> bytes:
         raw = bytes(sock.getsockopt(41, SO_ORIGINAL_DST, 28))
         return raw[2:4] + raw[8:24]
     except OSError:
-        name = sock.getsockname()
-        return name[1].to_bytes(2, "big") + socket.inet_pton(family, name[0].partition("%")[0])
+        ip, port = sock.getsockname()[:2]
+        return int(port).to_bytes(2, "big") + socket.inet_pton(family, str(ip).partition("%")[0])
 
 
 def reset_on_close(sock: socket.socket) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Verifier", "accept_trust_domain", "expect_identities", "make_context", "spiffe_identity"]
 
-_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
+_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
+"""ztunnel's two suites, AES-128 first: it takes a quarter less time for each byte. A peer that prefers the other gets it."""
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _MAX_SANS: Final = 64
