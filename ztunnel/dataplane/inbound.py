@@ -24,6 +24,7 @@ from ztunnel.reasons import CloseReason, status_of
 from ztunnel.route.decision import Deliver, Refuse
 from ztunnel.route.headers import decode_baggage, decode_forwarded, decode_traceparent
 from ztunnel.route.inbound import route_connect
+from ztunnel.route.proxy_protocol import proxy_header
 
 if TYPE_CHECKING:
     from ztunnel.dataplane.proxy import PodProxy
@@ -112,8 +113,20 @@ class InboundConn(StreamConn):
     def _accepted(self) -> None:
         """200 only now: the application has the connection."""
         assert self.stream is not None
+        if self.deliver.proxy_target and not self._introduce(self.deliver.proxy_target):
+            return
         self.session.answer(self.stream, 200, self.proxy.response_headers)
         self._start()
+
+    def _introduce(self, target: str) -> bool:
+        """PROXY header first; False when the connection is gone again. A fresh send buffer takes it whole."""
+        assert self.sock is not None
+        try:
+            self.sock.send(proxy_header(self.tunnel.peer, target, self.identity))
+        except OSError as e:
+            self.refuse(CloseReason.APP_UNREACHABLE, f"{self.actual}: {os.strerror(e.errno or 0)}")
+            return False
+        return True
 
     def on_timeout(self) -> None:
         """The application does not answer."""
@@ -212,10 +225,6 @@ class ServerTunnel(Tunnel):
         series = world.registry.series("destination", party, there, service, "mutual_tls", "tunnel")
         if isinstance(answer, Refuse):
             return InboundPlan(_NOWHERE, series, answer.reason, answer.detail, "", "")
-        if answer.proxy_target:
-            return InboundPlan(
-                answer, series, CloseReason.NO_SERVICE_PORT, "PROXY protocol application tunnels are not served yet", "", ""
-            )
         verdict = world.policies.decide(
             Destination(local.namespace, local.authorization_policies),
             Connection(identity or None, self.peer_ip, answer.ip, answer.port),
