@@ -79,6 +79,18 @@ def test_a_denied_connection_is_an_error_that_names_the_policy_last() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [
+        ("policy_denied", "explicitly denied by: web/no-entry (rule 2)"),
+        ("policy_not_allowed", "allow policies exist, but none allowed; dry-run: would be allowed by web/p (rule 0)"),
+    ],
+)
+def test_a_verdict_is_told_once_and_with_its_rule(reason: str, verdict: str) -> None:
+    line = log().line(record(reason, policy="web/no-entry", detail=verdict)).decode()
+    assert f'error="connection closed due to policy rejection: {verdict}" ' in line
+
+
 def test_refused_before_a_series() -> None:
     assert log().line(record("no_healthy_upstream", series=0, detail="10.0.1.2:80")).decode() == (
         "2023-11-14T22:13:20.500000Z\twarn\taccess\tconnection failed\tsrc.addr=10.0.0.1:3333 dst.addr=10.0.1.2:80 "

@@ -12,6 +12,8 @@ from ztunnel.reasons import FACTS, CloseReason
 __all__ = ["error_of"]
 
 _REJECTED: Final = "connection closed due to policy rejection: "
+_DENIED: Final = "explicitly denied by: "
+_NOT_ALLOWED: Final = "allow policies exist, but none allowed"
 _REASONS: Final = {str(reason): reason for reason in CloseReason}
 _SPLIT: Final = {
     reason: (facts.sentence.partition(": ")[0], facts.sentence.partition(": ")[2])
@@ -29,10 +31,14 @@ def error_of(record: Record) -> str:
         return f"unknown reason {record.reason}" + (f": {record.detail}" if record.detail else "")
     facts = FACTS[reason]
     if reason is CloseReason.POLICY_DENIED:
+        if record.detail.startswith(_DENIED):  # the verdict's own sentence, which names the rule too
+            return _REJECTED + record.detail
         policy = record.policy or record.detail
-        return f"{_REJECTED}explicitly denied by: {policy}" if policy else facts.sentence
+        return f"{_REJECTED}{_DENIED}{policy}" if policy else facts.sentence
     if reason is CloseReason.POLICY_NOT_ALLOWED:
-        return f"{_REJECTED}allow policies exist, but none allowed" + (f" ({record.detail})" if record.detail else "")
+        if record.detail.startswith(_NOT_ALLOWED):
+            return _REJECTED + record.detail
+        return _REJECTED + _NOT_ALLOWED + (f" ({record.detail})" if record.detail else "")
     if not record.detail:
         return facts.sentence
     prefix, rest = _SPLIT.get(reason, (facts.sentence, ""))
