@@ -52,6 +52,8 @@ class Mesh:
         self.policies: list[dict[str, Any]] = []
         self.overrides: dict[str, dict[str, Any]] = {}
         """Per pod: fields of its workload that are to differ."""
+        self.node_env: dict[str, dict[str, str]] = {}
+        """Per node: settings of its proxy that are to differ."""
         self.proxies: dict[str, subprocess.Popen[Any]] = {}
         self.agents: dict[str, subprocess.Popen[Any]] = {}
 
@@ -138,10 +140,9 @@ class Mesh:
         with log.open("ab") as out:
             self.agents[node.name] = node.popen(args, stdout=out, stderr=subprocess.STDOUT)
 
-    def start_proxy(self, node: Node) -> None:
-        """Start the node's ztunnel."""
-        env = {
-            **os.environ,
+    def settings(self, node: Node) -> dict[str, str]:
+        """The environment variables that the node's ztunnel is given on top of ours."""
+        return {
             "LOCAL_XDS_PATH": str(self.state_path),
             "LOCAL_CA_DIR": str(self.ca_dir),
             "INPOD_UDS": str(self.socket_path(node)),
@@ -149,7 +150,12 @@ class Mesh:
             "XDS_ADDRESS": "",
             "CA_ADDRESS": "",
             **self.env,
+            **self.node_env.get(node.name, {}),
         }
+
+    def start_proxy(self, node: Node) -> None:
+        """Start the node's ztunnel."""
+        env = {**os.environ, **self.settings(node)}
         with self.log_path(node).open("ab") as out:
             self.proxies[node.name] = node.popen(self.command, env=env, stdout=out, stderr=subprocess.STDOUT)
 
@@ -185,6 +191,15 @@ class Mesh:
             connection.request(method, path)
             response = connection.getresponse()
             return response.status, response.read().decode()
+
+    def control_pid(self, node: Node) -> int:
+        """Process id of the control half of the node's ztunnel, which is its data plane's child; 0 while there is none."""
+        pid = self.proxies[node.name].pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except FileNotFoundError:
+            return 0
+        return int(children[0]) if children else 0
 
     def stop_proxy(self, node: Node, *, kill: bool = False, seconds: float = 15.0) -> None:
         """SIGTERM, or SIGKILL, and wait."""
