@@ -17,7 +17,7 @@ import msgspec
 
 from ambient.lab import LabError
 from perf import busy, generator, idle
-from perf.errors import PerfError
+from perf.errors import LoadFailed
 from perf.judge import MESH, NONE, PEER, Figures
 from perf.measures import Measure
 from perf.noise import Noise, Watch
@@ -155,7 +155,7 @@ class Run:
                 for each in self._sides.values():
                     each.heal(self.say)
                 values = work()
-            except (PerfError, LabError, OSError, subprocess.SubprocessError) as caught:
+            except (LoadFailed, LabError, OSError, subprocess.SubprocessError) as caught:
                 error = str(caught)
         self._done += 1
         # Memory and what it costs are not moved by others' CPU.
