@@ -165,13 +165,17 @@ class HeldProxy(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DataHello(_Up, frozen=True):
-    """First message of the data plane to a fresh control half: what it holds."""
+    """First message of the data plane to a fresh control half: what it holds.
+
+    What does not fit one packet comes in several, each with a part of ``proxies`` and ``identities``; all but the last say so.
+    """
 
     version: int
     pid: int
     generation: int
     proxies: tuple[HeldProxy, ...]
     identities: tuple[str, ...]
+    last: bool = True
 
 
 class ProxyStarted(_Up, frozen=True):
@@ -364,9 +368,15 @@ _up = msgspec.msgpack.Decoder(tuple[UpMessage, ...])
 
 def decode_down(packet: bytes) -> tuple[DownMessage, ...]:
     """Messages of a packet from the control half. Raises msgspec.MsgspecError."""
-    return _down.decode(packet)
+    try:
+        return _down.decode(packet)
+    except (UnicodeDecodeError, RecursionError) as e:  # msgspec's own errors do not cover text that is not UTF-8
+        raise msgspec.DecodeError(str(e)) from None
 
 
 def decode_up(packet: bytes) -> tuple[UpMessage, ...]:
     """Messages of a packet from the data plane. Raises msgspec.MsgspecError."""
-    return _up.decode(packet)
+    try:
+        return _up.decode(packet)
+    except (UnicodeDecodeError, RecursionError) as e:
+        raise msgspec.DecodeError(str(e)) from None
