@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
 
@@ -112,11 +113,7 @@ class App:
             nursery.start_soon(self._link.run)
             self._link.post(m.ControlHello(m.VERSION, os.getpid()))
             messages = self._link.messages()
-            hello = await anext(messages)
-            if not isinstance(hello, m.DataHello) or hello.version != m.VERSION:
-                raise LinkEnded("the data plane is of another version")
-            self._generation = hello.generation
-            self._pods.adopt(hello.proxies)
+            await self._greeted(messages)
             self._readiness.done(ready.PROXY)
             nursery.start_soon(self._certificates.run)
             nursery.start_soon(self._static.run)
@@ -134,6 +131,20 @@ class App:
                     self._take(message)
             except LinkEnded:
                 self._ended.set()
+
+    async def _greeted(self, messages: AsyncIterator[m.UpMessage]) -> None:
+        """Adopt what the data plane holds. Raises LinkEnded when we do not speak its language."""
+        held: tuple[m.HeldProxy, ...] = ()
+        async for hello in messages:
+            if not isinstance(hello, m.DataHello) or hello.version != m.VERSION:
+                said = f"version {hello.version}" if isinstance(hello, m.DataHello) else type(hello).__name__
+                log.error("the data plane speaks another link version; restart ztunnel as a whole", ours=m.VERSION, said=said)
+                raise LinkEnded("the data plane is of another version")
+            held += hello.proxies
+            if hello.last:
+                self._generation = hello.generation
+                self._pods.adopt(held)
+                return
 
     async def _end(self, scope: trio.CancelScope) -> None:
         await self._ended.wait()
@@ -211,7 +222,13 @@ class App:
         self._wanted = wanted
 
     def _on_certificate(self, c: IssuedCertificate) -> None:
-        self._link.post(m.Certificate(c.identity, b"".join(c.chain), c.key, c.roots, c.not_after))
+        message = m.Certificate(c.identity, b"".join(c.chain), c.key, c.roots, c.not_after)
+        size = len(m.encode((message,)))
+        if size > m.MAX_PACKET:
+            remedy = f"at most {m.MAX_PACKET} fit; put fewer roots into root-cert.pem"
+            self._on_no_certificate(c.identity, f"the certificate, its chain and its roots are {size} bytes, {remedy}")
+            return
+        self._link.post(message)
 
     def _on_no_certificate(self, identity: str, error: str) -> None:
         log.warning("no certificate", identity=identity, error=error)

@@ -14,6 +14,7 @@ from ztunnel.dataplane.gauges import gauges
 from ztunnel.dataplane.loop import ERR, HUP, IN, OUT
 from ztunnel.hbone.errors import TlsError
 from ztunnel.link import messages as m
+from ztunnel.link.packets import packets
 from ztunnel.state.model import Service, Workload
 
 if TYPE_CHECKING:
@@ -72,17 +73,19 @@ class ControlLink:
 
     def send(self, messages: Sequence[m.UpMessage]) -> None:
         """Queue messages, in packets that fit."""
-        if not messages or not self.alive:
+        if not messages:
             return
-        packet = m.encode(messages)
-        if len(packet) > m.MAX_PACKET and len(messages) > 1:
-            half = len(messages) // 2
-            self.send(messages[:half])
-            self.send(messages[half:])
-            return
-        self._queue.append(packet)
-        if len(self._queue) == 1:
-            self._flush()
+        for packet in packets(messages, self._misfit):
+            if not self.alive:
+                return
+            self._queue.append(packet)
+            if len(self._queue) == 1:
+                self._flush()
+
+    def _misfit(self, message: m.UpMessage) -> None:
+        self._world.log(
+            "error", f"a message for the control half is longer than {m.MAX_PACKET} bytes and left out", kind=type(message).__name__
+        )
 
     def _flush(self) -> None:
         while self._queue:
@@ -106,7 +109,7 @@ class ControlLink:
         if not event & (IN | ERR | HUP) or not self.alive:
             return
         try:
-            packet, fds, flags, _ = socket.recv_fds(self._sock, m.MAX_PACKET, 4)
+            packet, fds, flags, _ = socket.recv_fds(self._sock, m.MAX_PACKET, 4, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
@@ -155,6 +158,7 @@ class ControlLink:
                     world.identities.arrived(message)
                 except TlsError as e:
                     world.log("error", f"certificate of {message.identity} is unusable, the old one is kept: {e.detail}")
+                    world.identities.unavailable(message.identity, f"what the issuer gave is unusable: {e.detail}")
             case m.CertificateUnavailable():
                 world.identities.unavailable(message.identity, message.error)
             case m.Drain():
