@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from perf.errors import LoadFailed, PerfError
+from perf.owned import folder, give
 
 __all__ = ["BULK_PORT", "FIRST_PORT", "PORTS", "Load", "build", "iperf_command", "parse_iperf", "parse_load"]
 
@@ -57,12 +58,13 @@ def build(directory: Path) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise PerfError("there is no C compiler for the load generator", "apt-get install gcc libc6-dev")
-    directory.mkdir(parents=True, exist_ok=True)
+    folder(directory)
     temporary = directory / f".load-{key}.{os.getpid()}"
     command = [compiler, *_FLAGS, "-o", str(temporary), str(_SOURCE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
         raise PerfError(f"load.c does not compile: {done.stderr.strip()[-1000:]}", "apt-get install gcc libc6-dev")
+    give(temporary)
     temporary.replace(binary)
     return binary
 

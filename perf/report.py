@@ -12,6 +12,7 @@ from perf.judge import MESH, NONE, PEER, Figures, Verdict
 from perf.machine import Machine
 from perf.measures import METRICS
 from perf.options import Options
+from perf.owned import folder, give
 from perf.run import Entry
 from perf.targets import TARGETS
 
@@ -95,7 +96,7 @@ def _rich(table: Sequence[tuple[str, list[str]]], *, peer: bool) -> None:
     colours = {Verdict.MET.value: "green", Verdict.MISSED.value: "bold red", Verdict.NOISY.value: "yellow"}
     out = Table(box=None, pad_edge=False)
     for index, name in enumerate(_header(peer)):
-        out.add_column(name, justify="right" if index else "left", no_wrap=True)
+        out.add_column(name, justify="right" if index else "left", no_wrap=index > 0)
     section = ""
     for name, cells in table:
         if name != section:
@@ -140,11 +141,10 @@ def document(
 
 
 def save(content: dict[str, Any], path: Path) -> None:
-    """Written whole or not at all; belongs to whom the folder belongs to, as the run is root's."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Written whole or not at all."""
+    path = path.absolute()
+    folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-    owner = path.parent.stat()
-    if os.geteuid() == 0:
-        os.chown(temporary, owner.st_uid, owner.st_gid)
+    give(temporary)
     temporary.replace(path)

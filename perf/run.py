@@ -4,6 +4,7 @@ Blocking and bounded: each load has its own limit, the whole has ``Options.deadl
 block they were made in, also when the run is interrupted.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import msgspec
 
 from ambient.lab import LabError
 from perf import busy, generator, idle
-from perf.errors import LoadFailed
+from perf.errors import LoadFailed, PerfError
 from perf.judge import MESH, NONE, PEER, Figures
 from perf.measures import Measure
 from perf.noise import Noise, Watch
@@ -82,6 +83,8 @@ class Run:
     @contextmanager
     def _standing(self) -> Iterator[None]:
         options = self.options
+        if "bulk" in options.only and not shutil.which("iperf3"):
+            raise PerfError("iperf3 is not installed, which bulk needs", "apt-get install iperf3, or name others with --only")
         binary = generator.build(self._build)
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ambient-perf-")))
