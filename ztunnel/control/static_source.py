@@ -55,6 +55,10 @@ class StaticSource:
         except (OSError, ValueError) as e:
             self._refuse(f"{self._path}: {e}")
             return
+        if not text.strip():
+            # What a writer leaves between truncating and writing: taken for a state it would lift every policy for that moment.
+            self._refuse(f"{self._path}: the file is empty; write {{}} for a state in which there is nothing")
+            return
         await self._take(text, self._path)
 
     async def _take(self, text: str, source: str) -> None:
