@@ -164,6 +164,7 @@ class ControlLink:
             case m.Drain():
                 world.on_drain(message.deadline)
             case m.Dump():
+                self.report()  # who reads the dump finds the records of what it no longer shows
                 self._dumps.append((message.request, [c.view() for c in world.conns()]))
                 self._dump_slice()
 
@@ -239,6 +240,38 @@ class ControlLink:
         if self.alive:
             self.alive = False
             self._world.loop.close(self._sock)
+
+    def hang_up(self, seconds: float) -> None:
+        """The process ends: let the control half have the last records and tell it that no more will come."""
+        try:
+            self._sock.settimeout(seconds)
+            while self.alive and self._queue:
+                self._sock.send(self._queue.popleft())
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it was first
+        self.close()
+
+    def recover(self, theirs: socket.socket | None) -> None:
+        """The control half is dead: keep the records and lines it has not read for the next one; counters are told anew anyway."""
+        unread: list[bytes] = []
+        while theirs is not None:
+            try:
+                packet = theirs.recv(m.MAX_PACKET, socket.MSG_DONTWAIT)
+            except OSError:
+                break
+            if not packet:
+                break
+            unread.append(packet)
+        closed: list[m.Closed] = []
+        for packet in [*unread, *self._queue]:
+            for message in m.decode_up(packet):
+                if isinstance(message, m.Closed):
+                    closed.append(message)
+                elif isinstance(message, m.Log):
+                    self._world.tell(message)
+        self._queue.clear()
+        self._world.registry.put_back(closed)
 
     def fail(self, error: Exception) -> None:
         """A bug while applying: start over with a fresh control half."""

@@ -50,6 +50,7 @@ class Registry:
         self._ids = itertools.count(1)
         self._records: list[Record] = []
         self._refused: dict[tuple[str, CloseReason], int] = {}
+        self._told_refused: dict[tuple[str, CloseReason], int] = {}
         self.last_refusal: dict[str, str] = {}
 
     def series(self, reporter: str, source: Party, destination: Party, service: str, security: str, path: str) -> Series:
@@ -86,6 +87,13 @@ class Registry:
         for series in self._new:
             series.told_live = (0, 0, 0)
             series.told_closed = {}
+        self._told_refused = {}
+
+    def put_back(self, messages: list[Closed]) -> None:
+        """Records a control half died over before it had read them."""
+        records = [record for message in messages for record in message.records]
+        self._records[:0] = records
+        self.dropped += sum(message.dropped for message in messages)
 
     def take_definitions(self) -> list[SeriesDef]:
         """Series to be announced; before any record or counter of theirs."""
@@ -121,7 +129,8 @@ class Registry:
         out: list[Counters | Refusals] = [
             Counters(tuple(live[i : i + step]), tuple(closed[i : i + step])) for i in range(0, max(len(live), len(closed)), step)
         ]
-        if self._refused:
-            out.append(Refusals(tuple((d, str(r), n) for (d, r), n in self._refused.items())))
-            self._refused = {}
+        refused = [(d, str(r), n - self._told_refused.get((d, r), 0)) for (d, r), n in self._refused.items()]
+        if any(n for _, _, n in refused):
+            out.append(Refusals(tuple(r for r in refused if r[2])))
+            self._told_refused = dict(self._refused)
         return out

@@ -28,6 +28,7 @@ class Supervisor:
         self._command = command or [sys.executable, "-m", "ztunnel.control"]
         self._child: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
+        self._theirs: socket.socket | None = None
         self._backoff = FIRST_BACKOFF
         self._started = 0.0
         self.restarts = 0
@@ -43,10 +44,16 @@ class Supervisor:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         world.netns.enter(world.netns.home)
-        with theirs:
+        try:
             self._child = subprocess.Popen(
                 [*self._command, "--link-fd", str(theirs.fileno())], pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
             )
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        # The child's end stays open here too: what a child did not read before it died is read back from it.
+        self._theirs = theirs
         self._started = world.loop.now
         self._pidfd = os.pidfd_open(self._child.pid)
         world.loop.add(self._pidfd, IN, self._on_exit)
@@ -62,7 +69,11 @@ class Supervisor:
         self._child = None
         if self.link is not None:
             self.link.close()
+            self.link.recover(self._theirs)
             self.link = None
+        if self._theirs is not None:
+            self._theirs.close()
+            self._theirs = None
         if self.stopping:
             return
         self.restarts += 1
@@ -92,7 +103,7 @@ class Supervisor:
         self.stopping = True
         child = self._child
         if self.link is not None:
-            self.link.close()
+            self.link.hang_up(seconds / 2)
         if child is None:
             return
         try:
