@@ -244,7 +244,8 @@ class StreamConn(Conn):
         self.series.to_app += sent  # type: ignore[union-attr]
         del pending[:sent]
         self.proxy.release(sent)
-        self.session.consumed_late(self.stream, sent)  # type: ignore[arg-type]
+        if self.stream is not None:
+            self.session.consumed_late(self.stream, sent)
         if not pending:
             self.pending = None
             if self._tunnel_ended:
@@ -269,12 +270,16 @@ class StreamConn(Conn):
             self._app_reset()
 
     def tunnel_reset(self, code: int) -> None:
-        """RST_STREAM. NO_ERROR is an orderly end (RFC 9113 §8.1), anything else is RST."""
-        if code == ErrorCode.NO_ERROR:
-            self.finish(CloseReason.COMPLETE)
-        else:
+        """RST_STREAM. NO_ERROR is an orderly end, once what came before is written (RFC 9113 §8.1); anything else is RST."""
+        if code != ErrorCode.NO_ERROR:
             self._reset_app()
             self.finish(self.tunnel_reset_reason)
+        elif self.pending is None or not self.connected:
+            self.finish(CloseReason.COMPLETE)
+        else:
+            self._unbind()
+            self._read_closed = self._tunnel_ended = True
+            self._watch()
 
     def tunnel_lost(self, reason: CloseReason, detail: str) -> None:
         """The tunnel broke: the application must not take what it got for everything."""
