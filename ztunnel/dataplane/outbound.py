@@ -23,8 +23,8 @@ __all__ = ["ClientTunnel", "OutboundConn"]
 
 ANSWER_TIMEOUT: Final = 15.0
 """Seconds from accept to the peer's answer: its own connect timeout is 10 s (ztunnel), and it has to tell us."""
-_ATTEMPTS: Final = 3
-"""Tunnels tried when a peer refuses streams (GOAWAY, REFUSED_STREAM), which it does before it has done anything with them."""
+_REFUSALS: Final = 3
+"""Refusals of its stream (GOAWAY, REFUSED_STREAM) that end a connection; before them the peer has done nothing with it."""
 _TRACEPARENT: Final = field(b"traceparent", b"\0" * 55)[:-55]
 _FORWARDED: Final = b"forwarded"
 
@@ -32,7 +32,7 @@ _FORWARDED: Final = b"forwarded"
 class OutboundConn(StreamConn):
     """One captured connection on its way to a peer."""
 
-    __slots__ = ("_attempts", "peer_port", "plan")
+    __slots__ = ("peer_port", "plan", "refusals")
     direction = "outbound"
     app_reset_reason = CloseReason.CLIENT_RESET
     tunnel_reset_reason = CloseReason.SERVER_RESET
@@ -41,7 +41,7 @@ class OutboundConn(StreamConn):
         super().__init__(proxy, source, destination)
         self._attach(sock)
         self.plan = plan
-        self._attempts = 0
+        self.refusals = 0
         self.hbone = plan.authority
         self.actual = plan.peer
         self.identity = plan.identity
@@ -50,19 +50,22 @@ class OutboundConn(StreamConn):
 
     def begin(self) -> None:
         """Find or open a tunnel and ask for a stream."""
-        self._attempts += 1
+        self.proxy.world.expect(self, ANSWER_TIMEOUT)
+        self.seek()
+
+    def seek(self) -> None:
+        """The same within the time that is left: what was looked for has come, or is refused and looked for elsewhere."""
         proxy = self.proxy
         world = proxy.world
-        world.expect(self, ANSWER_TIMEOUT)
         if not world.identities.ready(self.plan.key[0]):
             world.identities.wait(self.plan.key[0], self)
             return
         try:
             tunnel = proxy.pool.checkout(self.plan)
         except (DialError, TlsError) as e:
-            self._refused(e.reason, e.detail)
+            self.refuse(e.reason, e.detail)
             return
-        if tunnel.tls.established:
+        if tunnel.takes(self):
             self.open(tunnel)
         else:
             tunnel.waiting.append(self)
@@ -70,11 +73,11 @@ class OutboundConn(StreamConn):
     def on_certificate(self) -> None:
         """The certificate that was waited for is here."""
         if not self.closed:
-            self.begin()
+            self.seek()
 
     def on_no_certificate(self, error: str) -> None:
         """It cannot be had."""
-        self._refused(CloseReason.CERTIFICATE_UNAVAILABLE, error)
+        self.refuse(CloseReason.CERTIFICATE_UNAVAILABLE, error)
 
     def open(self, tunnel: "ClientTunnel") -> None:
         """The tunnel has room: CONNECT."""
@@ -98,13 +101,13 @@ class OutboundConn(StreamConn):
         said = f" ({answer.reason}{': ' + answer.policy if answer.policy else ''})" if answer.reason else ""
         self.policy = answer.policy
         reason = CloseReason.PEER_DENIED if status == 401 else CloseReason.PEER_REFUSED
-        self._refused(reason, f"http status: {status}{said} from {self.plan.peer}")
+        self.refuse(reason, f"http status: {status}{said} from {self.plan.peer}")
 
     def on_timeout(self) -> None:
         """No answer in time."""
-        self._refused(CloseReason.PEER_TIMEOUT, f"{self.plan.peer} did not answer within {ANSWER_TIMEOUT:.0f} s")
+        self.refuse(CloseReason.PEER_TIMEOUT, f"{self.plan.peer} did not answer within {ANSWER_TIMEOUT:.0f} s")
 
-    def _refused(self, reason: CloseReason, detail: str) -> None:
+    def refuse(self, reason: CloseReason, detail: str) -> None:
         """A dead destination looks dead: RST."""
         self.proxy.world.unexpect(self)
         self.kill(reason, detail)
@@ -121,10 +124,11 @@ class OutboundConn(StreamConn):
             super().tunnel_reset(code)
             return
         self._unbind()
-        if code == ErrorCode.REFUSED_STREAM and self._attempts < _ATTEMPTS:
-            self.begin()
+        self.refusals += 1
+        if code == ErrorCode.REFUSED_STREAM and self.refusals < _REFUSALS:
+            self.seek()
         else:
-            self._refused(CloseReason.PEER_REFUSED, f"{self.plan.peer} reset the request ({code})")
+            self.refuse(CloseReason.PEER_REFUSED, f"{self.plan.peer} reset the request ({code})")
 
     def tunnel_lost(self, reason: CloseReason, detail: str) -> None:
         """The tunnel broke or could not be opened."""
@@ -134,7 +138,7 @@ class OutboundConn(StreamConn):
 
 
 class ClientTunnel(Tunnel):
-    """A tunnel we dialled. ``waiting``: connections until TLS is done; at most as many as will have room."""
+    """A tunnel we dialled. ``waiting``: connections until it :meth:`takes` them; at most as many as will have room."""
 
     __slots__ = ("idle_since", "key", "waiting")
 
@@ -153,16 +157,35 @@ class ClientTunnel(Tunnel):
         """TCP is connected: say hello."""
         self._send_cipher(self.tls.handshake(0))
 
+    def takes(self, conn: OutboundConn) -> bool:
+        """Whether ``conn`` may ask for a stream now.
+
+        Streams may be opened before the peer's SETTINGS arrive (RFC 9113 §3.4). One that was refused already waits for them:
+        the peer's limit of streams may be what it was refused for.
+        """
+        return self.tls.established and (self.session.ready or not conn.refusals)
+
     def on_established(self) -> None:
-        """Streams may be opened before the peer's SETTINGS arrive (RFC 9113 §3.4)."""
+        """TLS is done: most can go on."""
+        self._admit()
+
+    def on_ready(self) -> None:
+        """The peer's limit is known."""
+        self._admit()
+
+    def _admit(self) -> None:
         waiting, self.waiting = self.waiting, deque()
         for conn in waiting:
             if conn.closed:
                 continue
-            if self.session.room > 0:
+            if not self.takes(conn):
+                self.waiting.append(conn)
+            elif self.session.room > 0:
                 conn.open(self)
+            elif self.session.streams:
+                conn.seek()  # there is one place fewer to be looked for each time round
             else:
-                conn.begin()
+                conn.refuse(CloseReason.PEER_REFUSED, f"{self.peer} takes no streams")
 
     def on_goaway(self, last: int, code: int) -> None:
         """No more streams here; what is open goes on."""
