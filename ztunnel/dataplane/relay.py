@@ -91,6 +91,8 @@ class StreamConn(Conn):
         """The far side is connected: relay from here on."""
         self.connected = True
         self.proxy.world.loop.add(self.fd, self._interest(), self.on_event)
+        if self._tunnel_ended and self.pending is None:
+            self._shut()  # the peer ended before the application had accepted
 
     # --- application to tunnel ----------------------------------------------------------------------------------------
 
@@ -128,7 +130,8 @@ class StreamConn(Conn):
         start = out.length + 9
         if start + room > OUTBOX:
             tunnel.flush()
-            self.on_event(event & ~OUT)
+            if not self.closed:  # the flush may find the tunnel broken
+                self.on_event(event & ~OUT)
             return
         try:
             n = self._recv_into(out.view[start : start + room])
