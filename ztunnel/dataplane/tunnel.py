@@ -243,7 +243,8 @@ class Tunnel:
         if stream is not None:
             owner = stream.owner
             if kind == ev.REQUEST:
-                self.on_request(stream, arg)
+                if self.alive:  # an earlier event of the batch may have ended the tunnel, and nobody would end this one
+                    self.on_request(stream, arg)
             elif owner is None:
                 pass  # ended earlier in this batch
             elif kind == ev.END:
