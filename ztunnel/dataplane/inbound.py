@@ -182,6 +182,10 @@ class ServerTunnel(Tunnel):
         if self.proxy.world.draining:
             self.session.goaway()
 
+    def on_ready(self) -> None:
+        """It speaks HBONE."""
+        self.proxy.handshakes.pop(self, None)
+
     def on_request(self, stream: Stream, headers: list[tuple[bytes, bytes]]) -> None:
         """CONNECT."""
         try:
@@ -236,6 +240,7 @@ class ServerTunnel(Tunnel):
     def on_lost(self, reason: CloseReason, detail: str) -> None:
         """A handshake that failed is told; a tunnel that ends is not a connection's end."""
         self.proxy.server_tunnels.pop(self, None)
+        self.proxy.handshakes.pop(self, None)
         unfinished = not self.tls.established or (not self.session.ready and reason is not CloseReason.TUNNEL_LOST)
         if unfinished or reason in _PEERS_FAULT:
             self.proxy.refused("inbound", self.peer, self.local, reason, detail)

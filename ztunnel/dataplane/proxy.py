@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ztunnel.dataplane.inbound import ServerTunnel
     from ztunnel.dataplane.world import World
 
-__all__ = ["HELD_BYTES", "MAX_PARKED", "MAX_SERVER_TUNNELS", "PodProxy"]
+__all__ = ["HELD_BYTES", "MAX_HANDSHAKES", "MAX_PARKED", "MAX_SERVER_TUNNELS", "PodProxy"]
 
 HELD_BYTES: Final = 64 << 20
 """Bytes of stalled applications of one workload for which tunnels still get connection-level credit: up to here a stalled
@@ -41,6 +41,8 @@ PARK_SECONDS: Final = 5.0
 MAX_PLANS: Final = 20_000
 MAX_SERVER_TUNNELS: Final = 4_096
 """Tunnels peers may have open to one workload."""
+MAX_HANDSHAKES: Final = 1_024
+"""Of these, in a handshake: whoever comes then displaces the oldest, so that strangers cannot keep peers out."""
 _PENDING: Final = "pending"
 
 
@@ -55,6 +57,7 @@ class PodProxy:
         self.netns = netns
         self.pool = Pool(self)
         self.server_tunnels: dict[ServerTunnel, None] = {}
+        self.handshakes: dict[ServerTunnel, None] = {}
         self.response_headers = b""
         self.held = 0
         self._workload: Workload | None = None
@@ -225,8 +228,12 @@ class PodProxy:
             self.refused("inbound", text(*peer), destination, e.reason, e.detail)
             drop(sock)
             return
+        if len(self.handshakes) >= MAX_HANDSHAKES:
+            oldest = next(iter(self.handshakes))
+            oldest.lost(CloseReason.OVERLOADED, f"{MAX_HANDSHAKES} peers are in a handshake, this was the oldest")
         tls = TlsSession(context, world.tls_buffers, accept_trust_domain(local.trust_domain), server=True)
-        self.server_tunnels[ServerTunnel(self, sock, tls, peer, (name[0], name[1]))] = None
+        tunnel = ServerTunnel(self, sock, tls, peer, (name[0], name[1]))
+        self.server_tunnels[tunnel] = self.handshakes[tunnel] = None
 
     # --- limits, and the end ------------------------------------------------------------------------------------------
 
