@@ -127,6 +127,12 @@ def test_a_series_beyond_the_limit_leaves_the_addresses() -> None:
             "connection closed due to policy rejection: allow policies exist, but none allowed",
         ),
         (
+            "peer_denied",
+            "http status: 401 (policy_denied: shop/p) from 10.11.0.2:15008",
+            "http status: 401 (policy_denied: shop/p) from 10.11.0.2:15008: the destination's policy refused this identity; its "
+            "node's access log names the policy",
+        ),
+        (
             "unknown_waypoint",
             "ns/way",
             "unknown waypoint: ns/way (the destination names a waypoint that does not exist)",

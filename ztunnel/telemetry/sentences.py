@@ -14,6 +14,7 @@ __all__ = ["error_of"]
 _REJECTED: Final = "connection closed due to policy rejection: "
 _DENIED: Final = "explicitly denied by: "
 _NOT_ALLOWED: Final = "allow policies exist, but none allowed"
+_STATUS: Final = "http status: 401"
 _REASONS: Final = {str(reason): reason for reason in CloseReason}
 _SPLIT: Final = {
     reason: (facts.sentence.partition(": ")[0], facts.sentence.partition(": ")[2])
@@ -41,5 +42,7 @@ def error_of(record: Record) -> str:
         return _REJECTED + _NOT_ALLOWED + (f" ({record.detail})" if record.detail else "")
     if not record.detail:
         return facts.sentence
+    if reason is CloseReason.PEER_DENIED and record.detail.startswith(_STATUS):
+        return f"{record.detail}: {facts.sentence.removeprefix(_STATUS).lstrip(': ')}"
     prefix, rest = _SPLIT.get(reason, (facts.sentence, ""))
     return f"{prefix}: {record.detail} ({rest})" if rest else f"{prefix}: {record.detail}"
