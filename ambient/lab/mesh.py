@@ -137,6 +137,7 @@ class Mesh:
         log = self.directory / f"{node.name}-agent.log"
         args = [sys.executable, "-m", "ambient.node.lab_agent", "--socket", str(self.socket_path(node))]
         args += ["--pods", str(self.directory / f"{node.name}-pods.json"), "--backend", self.backend]
+        args += ["--lock-dir", str(self.directory / "locks")]  # nothing of the lab is left outside its folder
         with log.open("ab") as out:
             self.agents[node.name] = node.popen(args, stdout=out, stderr=subprocess.STDOUT)
 

@@ -15,6 +15,7 @@ import trio
 
 from ambient.node.errors import EnrolError
 from ambient.node.zds_server import ZdsServer
+from capture.command import Tools
 from capture.detect import BackendChoice
 from capture.errors import CaptureError, CaptureFailedError
 from capture.rules import CaptureConfig
@@ -54,19 +55,26 @@ class Capture(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PodCapture:
-    """The real one: :mod:`capture.manager`, which is imported with its heavy libraries only when first used."""
+    """The real one: :mod:`capture.manager`, which is imported with its heavy libraries only when first used.
+
+    ``lock_dir``: another folder for the xtables lock files than the machine's own, "" for that.
+    """
 
     backend: BackendChoice = BackendChoice.AUTO
+    lock_dir: str = ""
 
     def apply(self, netns: str, config: CaptureConfig) -> None:
         from capture import manager
 
-        manager.apply(netns, config, backend=self.backend)
+        manager.apply(netns, config, backend=self.backend, tools=self._tools())
 
     def remove(self, netns: str, config: CaptureConfig) -> None:
         from capture import manager
 
-        manager.remove(netns, config=config)
+        manager.remove(netns, config=config, tools=self._tools())
+
+    def _tools(self) -> Tools | None:
+        return Tools(lock_dir=self.lock_dir) if self.lock_dir else None
 
 
 @dataclass(slots=True)

@@ -80,14 +80,16 @@ class Follower:
         self._not_before.pop(uid, None)
 
 
-async def run(socket: str, pods: Path, backend: BackendChoice, withdraw_on_exit: bool, say: Say = say) -> None:
+async def run(
+    socket: str, pods: Path, backend: BackendChoice, withdraw_on_exit: bool, say: Say = say, *, lock_dir: str = ""
+) -> None:
     """Until SIGTERM or SIGINT. Raises AgentSocketError."""
 
     def event(uid: str, state: PodState, why: str) -> None:
         say(state.value, {"uid": uid, "why": why} if why else {"uid": uid})
 
     server = ZdsServer(socket, hold=True)
-    enroller = Enroller(server, PodCapture(backend), event)
+    enroller = Enroller(server, PodCapture(backend, lock_dir), event)
     follower = Follower(enroller)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
@@ -142,13 +144,14 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 @click.option("--socket", required=True, help="Where ztunnel connects (its INPOD_UDS).")
 @click.option("--pods", required=True, type=click.Path(path_type=Path), help="JSON list of pods.")
 @click.option("--backend", type=click.Choice([choice.value for choice in BackendChoice]), default=BackendChoice.AUTO.value)
+@click.option("--lock-dir", default="", help="Folder for the xtables lock files; default the machine's own.")
 @click.option("--withdraw-on-exit", is_flag=True, help="Take the pods out of the mesh before exiting.")
-def main(socket: str, pods: Path, backend: str, withdraw_on_exit: bool) -> None:
+def main(socket: str, pods: Path, backend: str, lock_dir: str, withdraw_on_exit: bool) -> None:
     """Enrol the pods listed in a file."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     failed = False
     try:
-        trio.run(partial(run, socket, pods, BackendChoice(backend), withdraw_on_exit))
+        trio.run(partial(run, socket, pods, BackendChoice(backend), withdraw_on_exit, lock_dir=lock_dir))
     except* NodeError as group:
         failed = True
         for error in group.exceptions:
