@@ -188,6 +188,8 @@ class ServerTunnel(Tunnel):
 
     def on_request(self, stream: Stream, headers: list[tuple[bytes, bytes]]) -> None:
         """CONNECT."""
+        if self.session.streams.get(stream.id) is not stream:
+            return  # reset already, or the tunnel is lost: the application is not troubled for nobody
         try:
             request = parse_request(headers)
         except RequestError as e:
