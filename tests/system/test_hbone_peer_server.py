@@ -504,14 +504,13 @@ def test_a_slow_application_holds_back_its_stream_alone(b: Bench, port: Port1500
 
 
 def test_an_unsolicited_stream_reset_of_an_answered_request_leaves_the_tunnel(b: Bench, port: Port15008):
-    with called(b) as app:
-        with Wire(port.accept_tls(), f.SERVER_HELLO) as wire:
-            sid = wire.until(fr.HEADERS).stream
-            wire.send(f.headers(sid, b"\x88"))
-            wire.send(f.rst(sid, 2) + f.rst(sid, 2) + f.data(sid, b"late"))
-            assert_reset(app)
-            with called(b):
-                wire.until(fr.HEADERS, stream=sid + 2)
+    with called(b) as app, Wire(port.accept_tls(), f.SERVER_HELLO) as wire:
+        sid = wire.until(fr.HEADERS).stream
+        wire.send(f.headers(sid, b"\x88"))
+        wire.send(f.rst(sid, 2) + f.rst(sid, 2) + f.data(sid, b"late"))
+        assert_reset(app)
+        with called(b):
+            wire.until(fr.HEADERS, stream=sid + 2)
 
 
 def test_metrics_agree_with_the_log(b: Bench):

@@ -14,7 +14,7 @@ Handler = Callable[[socket.socket], None]
 
 
 class Listening:
-    """A TCP server in ``pod``. ``accepted``: connections so far; ``open``: those not ended yet; ``results``: what handlers return."""
+    """A TCP server in ``pod``. ``accepted``: so far; ``open``: not ended yet; ``results``: what handlers returned."""
 
     def __init__(self, pod: Pod, port: int, handler: Callable[[socket.socket], Any], *, family: int = socket.AF_INET) -> None:
         self._sock = pod.socket(family)

@@ -1,6 +1,5 @@
 """The unmeshed pod's HBONE port: what our proxy dials, seen from the first byte of its ClientHello on."""
 
-import select
 import socket
 import ssl
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 from tests.certs import Minted
 from tests.system.peers.bench import TIMEOUT, Bench
 from tests.system.peers.h2peer import H2Peer
+from tests.system.peers.ready import readable
 
 __all__ = ["ClientHello", "Port15008", "client_hello"]
 
@@ -26,7 +26,7 @@ class Port15008:
 
     def __init__(self, bench: Bench, leaf: Minted | None = None) -> None:
         self._bench = bench
-        self._context = bench.context(leaf or bench.peer_leaf, server=True)
+        self.context = bench.context(leaf or bench.peer_leaf, server=True)
         self.sock = bench.peer.socket()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.sock.bind(("", 15008))
@@ -43,7 +43,7 @@ class Port15008:
 
     def accept_tls(self) -> ssl.SSLSocket:
         """The same after the handshake. Raises ssl.SSLError when our proxy refuses."""
-        sock = self._context.wrap_socket(self.accept_tcp(), server_side=True)
+        sock = self.context.wrap_socket(self.accept_tcp(), server_side=True)
         self._taken.append(sock)
         return sock
 
@@ -53,7 +53,7 @@ class Port15008:
 
     def dialled(self, seconds: float) -> bool:
         """Whether our proxy opens (has opened) another connection within the time."""
-        return bool(select.select([self.sock], [], [], seconds)[0])
+        return readable(self.sock, seconds)
 
     def __enter__(self) -> "Port15008":
         return self

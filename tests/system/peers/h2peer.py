@@ -3,7 +3,6 @@
 Everything waits by :meth:`H2Peer.until`, which reads the socket, answers what HTTP/2 asks for, and records what was heard.
 """
 
-import select
 import ssl
 import time
 from collections.abc import Callable
@@ -15,6 +14,8 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
+
+from tests.system.peers.ready import readable
 
 __all__ = ["H2Peer", "Heard", "S"]
 
@@ -156,7 +157,7 @@ class H2Peer:
         """Read once, waiting at most ``seconds``; whether something came."""
         if self.closed:
             return False
-        if not self.sock.pending() and not select.select([self.sock], [], [], seconds)[0]:
+        if not self.sock.pending() and not readable(self.sock, seconds):
             return False
         try:
             data = self.sock.recv(262_144)

@@ -1,12 +1,12 @@
 """Bytes over real TLS, with no HTTP/2 library between: for peers that break its rules."""
 
-import select
 import socket
 import ssl
 import struct
 import time
 from typing import Final, NamedTuple
 
+from tests.system.peers.ready import readable
 from ztunnel.hbone import frames as fr
 
 __all__ = ["Frame", "Wire", "hard_close"]
@@ -59,7 +59,7 @@ class Wire:
 
     def pump(self, seconds: float) -> bool:
         """Read once; whether frames may have come."""
-        if self.closed or (not self.sock.pending() and not select.select([self.sock], [], [], seconds)[0]):
+        if self.closed or (not self.sock.pending() and not readable(self.sock, seconds)):
             return False
         try:
             data = self.sock.recv(1 << 18)
