@@ -21,6 +21,7 @@ def gauges(world: "World") -> dict[str, float]:
         "watched_descriptors": float(world.loop.watched),
         "held_bytes": float(sum(p.held for p in world.proxies.values())),
         "records_waiting": float(world.registry.pending),
+        "series_overflow_total": float(world.registry.overflowed),
         "batches_total": float(world.loop.batches),
         "events_total": float(world.loop.events),
         "internal_faults_total": float(world.faults),

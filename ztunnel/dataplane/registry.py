@@ -6,6 +6,8 @@ The data plane only counts and appends here; names, labels and lines are made in
 import itertools
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from ztunnel.link.messages import Closed, Counters, Party, Record, Refusals, SeriesDef
 from ztunnel.reasons import CloseReason
 
@@ -17,6 +19,12 @@ __all__ = ["MAX_RECORDS", "RECORDS_PER_MESSAGE", "Registry", "Series"]
 MAX_RECORDS: Final = 10_000
 """Records kept while the control half is away; more are dropped and counted."""
 RECORDS_PER_MESSAGE: Final = 200
+MAX_DETAIL: Final = 1_000
+"""Characters of a record's detail: an explanation names every dry-run policy."""
+MAX_SERIES: Final = 20_000
+"""Label sets counted apart; what is beyond is counted together as workload ``overflow``. A peer we have no state for names itself,
+so it could otherwise make as many as it likes."""
+_OVERFLOW: Final = Party(workload="overflow")
 
 
 class Series:
@@ -45,19 +53,22 @@ class Registry:
     def __init__(self) -> None:
         self.conns: dict[Conn, None] = {}
         self.dropped = 0
+        self.overflowed = 0
         self._series: dict[SeriesKey, Series] = {}
         self._new: list[Series] = []
         self._ids = itertools.count(1)
         self._records: list[Record] = []
         self._refused: dict[tuple[str, CloseReason], int] = {}
         self._told_refused: dict[tuple[str, CloseReason], int] = {}
-        self.last_refusal: dict[str, str] = {}
 
     def series(self, reporter: str, source: Party, destination: Party, service: str, security: str, path: str) -> Series:
         """The series with these labels; made, and announced, when it is new."""
         key = (reporter, source, destination, service, security, path)
         found = self._series.get(key)
         if found is None:
+            if len(self._series) >= MAX_SERIES and source is not _OVERFLOW:
+                self.overflowed += 1
+                return self.series(reporter, _OVERFLOW, _OVERFLOW, "", security, path)
             found = Series(SeriesDef(next(self._ids), reporter, source, destination, service, security, path))
             self._series[key] = found
             self._new.append(found)
@@ -65,6 +76,8 @@ class Registry:
 
     def record(self, record: Record) -> None:
         """Queue an access-log record."""
+        if len(record.detail) > MAX_DETAIL:
+            record = replace(record, detail=record.detail[:MAX_DETAIL])
         if len(self._records) < MAX_RECORDS:
             self._records.append(record)
         else:
@@ -90,10 +103,10 @@ class Registry:
         self._told_refused = {}
 
     def put_back(self, messages: list[Closed]) -> None:
-        """Records a control half died over before it had read them."""
-        records = [record for message in messages for record in message.records]
-        self._records[:0] = records
-        self.dropped += sum(message.dropped for message in messages)
+        """Records a control half died over before it had read them; the newest are dropped if there are too many by now."""
+        self._records[:0] = [record for message in messages for record in message.records]
+        self.dropped += sum(message.dropped for message in messages) + max(0, len(self._records) - MAX_RECORDS)
+        del self._records[MAX_RECORDS:]
 
     def take_definitions(self) -> list[SeriesDef]:
         """Series to be announced; before any record or counter of theirs."""
