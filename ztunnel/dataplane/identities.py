@@ -74,10 +74,13 @@ class Identities:
 
     def arrived(self, certificate: Certificate) -> None:
         """A new or renewed certificate: new handshakes use it, open tunnels go on. Raises TlsError; then the old one stays."""
-        for server in (False, True):
-            context = make_context(certificate.chain, certificate.key, certificate.roots, server=server)
-            self._contexts[certificate.identity, server] = context
+        contexts = {
+            (certificate.identity, server): make_context(certificate.chain, certificate.key, certificate.roots, server=server)
+            for server in (False, True)
+        }
+        self._contexts.update(contexts)
         self._certificates[certificate.identity] = certificate
+        self._forget_expired(certificate.identity)
         for waiter in self._take(certificate.identity):
             waiter.on_certificate()
 
@@ -85,6 +88,14 @@ class Identities:
         """It cannot be had now."""
         for waiter in self._take(identity):
             waiter.on_no_certificate(error)
+
+    def _forget_expired(self, but: str) -> None:
+        """Service accounts come and go; those that nobody renews are not kept for ever."""
+        now = self._world.wall()
+        for identity in [i for i, c in self._certificates.items() if c.not_after <= now and i != but]:
+            del self._certificates[identity]
+            for server in (False, True):
+                self._contexts.pop((identity, server), None)
 
     def _take(self, identity: str) -> list[Waiter]:
         waiting = self._waiting.pop(identity, [])
