@@ -83,13 +83,18 @@ class _Acceptor:
                 return  # anything else is the connection's own end before it was accepted
             sock = socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=fd)
             sock.setblocking(False)
-            self._accept(sock, self._family, (address[0].partition("%")[0], address[1]))
+            try:
+                self._accept(sock, self._family, (address[0].partition("%")[0], address[1]))
+            except Exception:
+                drop(sock)  # a bug of ours: the client must not wait for ever
+                raise
 
     def _shed(self, error: OSError) -> None:
         """No descriptor left: refuse one connection with the spare one, rather than spin on it."""
         shed = self._proxy.world.shed(self._sock)
         if shed is not None:
-            self._proxy.shed(shed, os.strerror(error.errno or 0))
+            direction = "outbound" if self._accept == self._proxy.accept_outbound else "inbound"
+            self._proxy.shed(direction, shed, os.strerror(error.errno or 0))
 
     def fail(self, error: Exception) -> None:
         """A bug while accepting: that connection alone is lost."""

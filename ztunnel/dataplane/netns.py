@@ -45,14 +45,20 @@ class NetnsSwitch:
 
     def enter(self, netns: Netns) -> None:
         """Be in ``netns`` from here on. Raises NetnsError; then the thread is where it was."""
-        if netns.identity == self._current:
-            return
         if netns.fd < 0:
             raise NetnsError("the network namespace is closed already")
+        if netns.identity == self._current:
+            return
         if _libc.setns(netns.fd, _CLONE_NEWNET):
             error = os.strerror(ctypes.get_errno())
             raise NetnsError(f"cannot enter the network namespace: {error}; ztunnel needs CAP_SYS_ADMIN")
         self._current = netns.identity
+
+    def release(self, netns: Netns) -> None:
+        """Close ``netns`` and be elsewhere: a namespace, and with it a deleted pod's interfaces, lives while a thread is in it."""
+        if netns.identity == self._current and netns is not self.home:
+            self.enter(self.home)
+        netns.close()
 
     def socket(self, netns: Netns, family: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """A non-blocking socket in ``netns``. Raises NetnsError or OSError (EMFILE, ENFILE, ENOBUFS)."""

@@ -116,6 +116,10 @@ class _Dialling:
         except TlsError as e:
             tunnel.lost(e.reason, e.detail)
 
+    def fail(self, error: Exception) -> None:
+        """A bug of ours: end the tunnel, or its descriptor stays ready for ever."""
+        self._tunnel.fail(error)
+
 
 def _reason(error: int | None) -> CloseReason:
     return CloseReason.PEER_TIMEOUT if error == errno.ETIMEDOUT else CloseReason.PEER_UNREACHABLE

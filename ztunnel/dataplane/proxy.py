@@ -64,6 +64,7 @@ class PodProxy:
         self._epoch = -1
         self._plans: dict[bytes, Plan] = {}
         self._parked: list[_Parked] = []
+        self._waiting: dict[_WaitsForCertificate, None] = {}
         self.listeners = Listeners(self, ipv6=world.ipv6_in(netns))
         self.transparent = self.listeners.transparent
 
@@ -85,7 +86,11 @@ class PodProxy:
         if self._parked and self.workload() is not None:
             parked, self._parked = self._parked, []
             for conn in parked:
-                conn.go()
+                try:
+                    conn.go()
+                except Exception as e:  # noqa: BLE001 as in the loop
+                    self.world.fault(self, e)
+                    drop(conn.sock)
 
     def tick(self) -> None:
         """Once a second: who waited too long is refused."""
@@ -220,6 +225,7 @@ class PodProxy:
         try:
             if not world.identities.ready(local.identity):
                 waiter = _WaitsForCertificate(self, sock, family, peer)
+                self._waiting[waiter] = None
                 world.expect(waiter, PARK_SECONDS)
                 world.identities.wait(local.identity, waiter)
                 return
@@ -234,6 +240,10 @@ class PodProxy:
         tls = TlsSession(context, world.tls_buffers, accept_trust_domain(local.trust_domain), server=True)
         tunnel = ServerTunnel(self, sock, tls, peer, (name[0], name[1]))
         self.server_tunnels[tunnel] = self.handshakes[tunnel] = None
+
+    def waits_no_more(self, waiter: "_WaitsForCertificate") -> None:
+        """A peer's tunnel goes on, or is refused."""
+        self._waiting.pop(waiter, None)
 
     # --- limits, and the end ------------------------------------------------------------------------------------------
 
@@ -252,9 +262,9 @@ class PodProxy:
         record = Record(0, direction, source, destination, "", 0, 0, world.wall(), 0.0, reason, detail)
         world.registry.refused(record, reason)
 
-    def shed(self, peer: str, why: str) -> None:
+    def shed(self, direction: str, peer: str, why: str) -> None:
         """A connection was refused because no descriptor is left."""
-        self.refused("inbound", peer, self.uid, CloseReason.OVERLOADED, f"{why}; raise the limit of open files")
+        self.refused(direction, peer, self.uid, CloseReason.OVERLOADED, f"{why}; raise the limit of open files")
 
     def drain(self) -> None:
         """No new connections; tunnels are told."""
@@ -273,7 +283,9 @@ class PodProxy:
             conn.kill(reason, self.uid)
         for tunnel in [*self.server_tunnels, *self.pool.tunnels()]:
             tunnel.close()
-        self.netns.close()
+        for waiter in list(self._waiting):
+            waiter.on_no_certificate(f"{self.uid} is served no more")
+        self.world.netns.release(self.netns)
 
     def fail(self, error: Exception) -> None:
         """A bug in a callback of ours; connections go on."""
@@ -321,6 +333,7 @@ class _WaitsForCertificate:
     def on_certificate(self) -> None:
         """Go on."""
         if self.proxy.world.unexpect(self):
+            self.proxy.waits_no_more(self)
             self.proxy.accept_hbone(self.sock, self.family, self.peer)
 
     def on_no_certificate(self, error: str) -> None:
@@ -333,6 +346,7 @@ class _WaitsForCertificate:
         self._refuse(f"not there within {PARK_SECONDS:.0f} s")
 
     def _refuse(self, error: str) -> None:
+        self.proxy.waits_no_more(self)
         self.proxy.refused("inbound", text(*self.peer), self.proxy.uid, CloseReason.CERTIFICATE_UNAVAILABLE, error)
         drop(self.sock)
 

@@ -36,7 +36,11 @@ class Recheck:
         for _ in range(min(SLICE, len(self._left))):
             conn = self._left.pop()
             if not conn.closed:
-                self._look(conn)
+                try:
+                    self._look(conn)
+                except Exception as e:  # noqa: BLE001 a connection that cannot be judged is ended, and the rest is looked at
+                    self._world.fault(conn, e)
+                    conn.kill(CloseReason.INTERNAL, type(e).__name__)
         if self._left:
             self._world.loop.soon(self._slice)
         else:

@@ -37,6 +37,10 @@ _FAULTS: Final = 100
 """Internal faults logged with their trace; more are counted only, so that a fault on the hot path does not flood the log."""
 
 
+MAX_TEXT: Final = 4_000
+"""Characters of a log line's message and of each of its fields."""
+
+
 class _Timed(Protocol):
     def on_timeout(self) -> None:
         """What was expected did not come."""
@@ -47,7 +51,7 @@ class World:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.loop = Loop(self._on_fault)
+        self.loop = Loop(self.fault)
         self.netns = NetnsSwitch()
         self.state = State()
         self.policies = PolicyIndex()
@@ -118,18 +122,25 @@ class World:
         self.loop.wall_offset = time.time() - now
         if self._spare is None:
             self._take_spare()
-        for queue in self._expected.values():
+        for queue in list(self._expected.values()):
             while queue:
                 who, deadline = next(iter(queue.items()))
                 if deadline > now:
                     break
                 del queue[who]
                 self._where.pop(who, None)
-                who.on_timeout()
+                self._guard(who, who.on_timeout)
         for tunnel in list(self.tunnels):
-            tunnel.tick(now)
-        for proxy in self.proxies.values():
-            proxy.tick()
+            self._guard(tunnel, tunnel.tick, now)
+        for proxy in list(self.proxies.values()):
+            self._guard(proxy, proxy.tick)
+
+    def _guard(self, owner: object, callback: Callable[..., None], *args: float) -> None:
+        """A fault of one must not keep the others from their timeouts."""
+        try:
+            callback(*args)
+        except Exception as e:  # noqa: BLE001 as in the loop
+            self.fault(owner, e)
 
     # --- who is here --------------------------------------------------------------------------------------------------
 
@@ -200,12 +211,12 @@ class World:
         self._uids.clear()
 
     def state_complete(self, generation: int) -> None:
-        """A whole update is in: let waiting connections go on, and look at the open ones again."""
+        """A whole update is in: look at the open connections again, and let waiting ones go on."""
         self.state.generation = generation
         self.bump()
-        for proxy in list(self.proxies.values()):
-            proxy.state_changed()
         self.recheck.start()
+        for proxy in list(self.proxies.values()):
+            self._guard(proxy, proxy.state_changed)
 
     def drain(self) -> None:
         """Take nothing new."""
@@ -244,7 +255,8 @@ class World:
         except OSError:
             self._spare = None
 
-    def _on_fault(self, owner: Any, error: Exception) -> None:
+    def fault(self, owner: Any, error: Exception) -> None:
+        """A bug of ours in a handler of ``owner``, whose ``fail`` ends it."""
         self.faults += 1
         if self.faults <= _FAULTS:
             trace = "".join(traceback.format_exception(error))[-4000:]
@@ -257,8 +269,9 @@ class World:
                 self.log("error", f"internal fault after a fault: {e!r}")
 
     def log(self, level: str, message: str, **fields: str) -> None:
-        """A line for the proxy's log."""
-        self.tell(Log(level, "ztunnel::dataplane", message, fields))
+        """A line for the proxy's log; texts are cut at :data:`MAX_TEXT` characters."""
+        cut = {name: text[:MAX_TEXT] for name, text in fields.items()}
+        self.tell(Log(level, "ztunnel::dataplane", message[:MAX_TEXT], cut))
 
     def tell(self, message: UpMessage) -> None:
         """Queue a message for the control half; bounded."""
