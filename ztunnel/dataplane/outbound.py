@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ztunnel.dataplane.errors import DialError
 from ztunnel.dataplane.plans import OutboundPlan
 from ztunnel.dataplane.relay import StreamConn
+from ztunnel.dataplane.sockets import text
 from ztunnel.dataplane.tunnel import Tunnel
 from ztunnel.hbone.errors import ErrorCode, TlsError
 from ztunnel.hbone.hpack import field
@@ -25,6 +26,7 @@ ANSWER_TIMEOUT: Final = 15.0
 """Seconds from accept to the peer's answer: its own connect timeout is 10 s (ztunnel), and it has to tell us."""
 _REFUSALS: Final = 3
 """Refusals of its stream (GOAWAY, REFUSED_STREAM) that end a connection; before them the peer has done nothing with it."""
+_PEERS_FAULT: Final = frozenset({CloseReason.TUNNEL_PROTOCOL, CloseReason.TUNNEL_FLOOD})
 _TRACEPARENT: Final = field(b"traceparent", b"\0" * 55)[:-55]
 _FORWARDED: Final = b"forwarded"
 
@@ -196,6 +198,8 @@ class ClientTunnel(Tunnel):
     def on_lost(self, reason: CloseReason, detail: str) -> None:
         """Tell those that still wait."""
         self.proxy.pool.discard(self)
+        if reason in _PEERS_FAULT:  # told once for the tunnel: perhaps no connection was in it to tell it
+            self.proxy.refused("outbound", text(*self.sock.getsockname()[:2]), self.peer, reason, detail)
         waiting, self.waiting = self.waiting, deque()
         for conn in waiting:
             if not conn.closed:
