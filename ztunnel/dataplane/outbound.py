@@ -47,6 +47,7 @@ class OutboundConn(StreamConn):
         self.hbone = plan.authority
         self.actual = plan.peer
         self.identity = plan.identity
+        self.why = plan.why
         self.trace = f"{random.getrandbits(128):032x}"
         self.opened(plan.series)
 
