@@ -159,7 +159,7 @@ class App:
         if self._recorder.take(message):
             return
         match message:
-            case m.ProxyStarted() | m.ProxyFailed():
+            case m.ProxyStarted() | m.ProxyFailed() | m.ProxyStopped():
                 self._pods.answered(message)
             case m.NeedCertificate():
                 self._certificates.request(message.identity, Priority.REAL_TIME)

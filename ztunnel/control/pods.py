@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import trio
 
 from ztunnel.control.link import DataLink
-from ztunnel.link.messages import AddProxy, DelProxy, HeldProxy, ProxyFailed, ProxyStarted
+from ztunnel.link.messages import AddProxy, DelProxy, HeldProxy, ProxyFailed, ProxyStarted, ProxyStopped
 from ztunnel.state.model import WorkloadInfo
 from ztunnel.zds.errors import ProxyStartError
 
@@ -22,6 +22,7 @@ class Pods:
         self._held: dict[str, tuple[int, int]] = {}
         self._infos: dict[str, WorkloadInfo] = {}
         self._waiting: dict[str, _Answer] = {}
+        self._stopping: dict[str, trio.Event] = {}
         self.started = 0
         self.stopped = 0
 
@@ -57,21 +58,27 @@ class Pods:
         self._on_change()
 
     async def delete(self, uid: str) -> None:
-        """Stop serving a pod."""
+        """Stop serving a pod; when this returns its connections have ended: only then may its capture rules go."""
+        ended = self._stopping.setdefault(uid, trio.Event())
         self._link.post(DelProxy(uid))
         if self._held.pop(uid, None) is not None:
             self._infos.pop(uid, None)
             self.stopped += 1
             self._on_change()
-        await trio.lowlevel.checkpoint()
+        await ended.wait()
 
     async def retain(self, uids: frozenset[str]) -> None:
         """Stop serving all others."""
         for uid in [u for u in self._held if u not in uids]:
             await self.delete(uid)
 
-    def answered(self, message: ProxyStarted | ProxyFailed) -> None:
+    def answered(self, message: ProxyStarted | ProxyFailed | ProxyStopped) -> None:
         """The data plane's word."""
+        if isinstance(message, ProxyStopped):
+            ended = self._stopping.pop(message.uid, None)
+            if ended is not None:
+                ended.set()
+            return
         answer = self._waiting.get(message.uid)
         if answer is None:
             return
