@@ -212,14 +212,21 @@ SPEC = LabSpec(
 
 
 class Town:
-    """Lab and mesh, with what tests ask of them."""
+    """Lab and mesh, with what tests ask of them. Of the pods there are those of the lab's spec."""
+
+    client: Pod
+    near: Pod
+    other: Pod
+    plain_1: Pod
+    far: Pod
+    far_2: Pod
+    plain_2: Pod
 
     def __init__(self, lab: Lab, mesh: Mesh) -> None:
         self.lab, self.mesh = lab, mesh
         self.node_1, self.node_2 = lab.nodes["node-1"], lab.nodes["node-2"]
-        pods = lab.pods
-        self.client, self.near, self.other, self.plain_1 = (pods[n] for n in ("client", "near", "other", "plain-1"))
-        self.far, self.far_2, self.plain_2 = (pods[n] for n in ("far", "far-2", "plain-2"))
+        for name, pod in lab.pods.items():
+            setattr(self, name.replace("-", "_"), pod)
         self._marks: dict[str, int] = {}
         self._state = mesh.state_path.read_text()
         self.mark()
@@ -243,7 +250,12 @@ class Town:
                 self.dump(node)  # answered by the data plane after everything that was sent to it before
 
     def clean(self) -> None:
-        """The state of the beginning, no connection open, and the log marked."""
+        """Proxies up, the state of the beginning, no connection open, and the log marked."""
+        for node in self.lab.nodes.values():
+            proxy = self.mesh.proxies.get(node.name)
+            if proxy is None or proxy.poll() is not None:
+                self.mesh.start_proxy(node)
+                self.mesh.wait_ready(node)
         self.mesh.policies.clear()
         self.mesh.services.clear()
         self.mesh.overrides.clear()
