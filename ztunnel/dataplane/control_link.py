@@ -109,13 +109,15 @@ class ControlLink:
         if not event & (IN | ERR | HUP) or not self.alive:
             return
         try:
-            packet, fds, flags, _ = socket.recv_fds(self._sock, m.MAX_PACKET, 4, socket.MSG_CMSG_CLOEXEC)
+            packet, fds, flags, _ = socket.recv_fds(self._sock, m.MAX_PACKET, 4)
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
         try:
+            for fd in fds:
+                os.set_inheritable(fd, False)  # recv_fds takes flags and does not pass them on
             if not packet:
                 self.close()
                 return

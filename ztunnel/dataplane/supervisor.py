@@ -18,6 +18,8 @@ FIRST_BACKOFF: Final = 0.1
 MAX_BACKOFF: Final = 5.0
 STABLE: Final = 10.0
 """Seconds alive after which the next death counts as the first again."""
+GREETING: Final = 30.0
+"""Seconds within which a control half must say hello: it imports much, and a node that starts is busy."""
 
 
 class Supervisor:
@@ -55,9 +57,25 @@ class Supervisor:
         # The child's end stays open here too: what a child did not read before it died is read back from it.
         self._theirs = theirs
         self._started = world.loop.now
-        self._pidfd = os.pidfd_open(self._child.pid)
-        world.loop.add(self._pidfd, IN, self._on_exit)
+        try:
+            self._pidfd = os.pidfd_open(self._child.pid)
+            world.loop.add(self._pidfd, IN, self._on_exit)
+        except OSError:  # no descriptor left: a child whose end we would not see must not be there
+            ours.close()
+            self._abandon(self._child)
+            raise
         self.link = ControlLink(world, ours)
+
+    def _abandon(self, child: "subprocess.Popen[bytes]") -> None:
+        child.kill()
+        child.wait()
+        self._child = None
+        if self._theirs is not None:
+            self._theirs.close()
+            self._theirs = None
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     def _on_exit(self, _: int) -> None:
         world = self._world
@@ -91,8 +109,9 @@ class Supervisor:
         link = self.link
         if link is not None:
             link.report()
-            if not link.alive and self._child is not None:
-                self._child.kill()  # a link that broke alone: start over
+            silent = not link.greeted and self._world.loop.now - self._started > GREETING
+            if (silent or not link.alive) and self._child is not None:
+                self._child.kill()  # it hangs, or the link broke alone: start over
 
     def _count(self) -> None:
         if self.link is not None:
@@ -109,8 +128,9 @@ class Supervisor:
         try:
             child.wait(seconds)
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            pass
+        self._world.loop.remove(self._pidfd)
+        self._abandon(child)
 
     def fail(self, error: Exception) -> None:
         """Starting failed (fork, descriptors): try again later."""
