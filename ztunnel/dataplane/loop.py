@@ -99,7 +99,7 @@ class Loop:
         handlers = self._handlers
         clock = time.monotonic
         while not self.stopped:
-            timeout = 0.0 if self._soon else _TICK
+            timeout = 0.0 if self._soon or self.dirty else _TICK
             if self._timers:
                 timeout = min(timeout, max(0.0, self._timers[0][0] - clock()))
             events = poll(timeout)
@@ -135,8 +135,11 @@ class Loop:
                 self._on_fault(flushable, e)
 
     def _run_timers(self) -> None:
+        due = []  # first, as one that is set for now by another waits for the next batch
         while self._timers and self._timers[0][0] <= self.now:
-            self._guard(heapq.heappop(self._timers)[2])
+            due.append(heapq.heappop(self._timers)[2])
+        for callback in due:
+            self._guard(callback)
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:
