@@ -202,7 +202,8 @@ class ServerTunnel(Tunnel):
         if self._epoch != world.epoch or len(self._plans) >= MAX_PLANS:
             self._plans.clear()
             self._epoch = world.epoch
-        forwarded = decode_forwarded(request.forwarded) if request.forwarded else None
+        # Only the host of a service matters here, and most requests name none.
+        forwarded = decode_forwarded(request.forwarded) if b"host" in request.forwarded else None
         host = forwarded.host if forwarded is not None else ""
         key = (request.method, request.authority, host.encode(), request.baggage)
         plan = self._plans.get(key)

@@ -47,6 +47,8 @@ class Loop:
         self.stopped = False
         self.batches = 0
         self.events = 0
+        self.ready = 0
+        """Descriptors that were ready at the batch's start."""
 
     @property
     def watched(self) -> int:
@@ -105,7 +107,8 @@ class Loop:
             events = poll(timeout)
             self.now = clock()
             self.batches += 1
-            self.events += len(events)
+            self.ready = len(events)
+            self.events += self.ready
             for fd, event in events:
                 handler = handlers.get(fd)
                 if handler is not None:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["FRAME", "StreamConn"]
 
 FRAME: Final = 131_072
-"""Bytes read from an application at once, and so the largest DATA frame we send."""
+"""Bytes read from an application at once, and so the largest DATA frame we send, while others wait for their turn."""
+FRAME_ALONE: Final = 524_288
+"""The same while nobody else does: a quarter less CPU for each byte, and 0.5 ms that nobody waits for."""
 _pack_into = FRAME_HEADER.pack_into
 _BAD: Final = ERR | HUP
 
@@ -117,7 +119,7 @@ class StreamConn(Conn):
             out = tunnel.take_out()
         stream: Stream = self.stream  # type: ignore[assignment]
         session = self.session
-        room = FRAME
+        room = FRAME_ALONE if self.proxy.world.loop.ready < 3 else FRAME
         if stream.send_window < room:
             room = stream.send_window
         if session.send_window < room:

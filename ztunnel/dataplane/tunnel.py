@@ -340,6 +340,10 @@ class Tunnel:
             if not self.session.draining:
                 self.session.goaway()
             self.flush()
+        if self.alive:
+            n = self.tls.shutdown()
+            if n:
+                self._send_cipher(n)
         self.lost(CloseReason.TUNNEL_LOST, "closed")
 
     def fail(self, error: Exception) -> None:
