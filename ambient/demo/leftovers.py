@@ -54,8 +54,8 @@ def sweep() -> None:
         for path in BASE.iterdir():
             if path.name not in names and path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):
-        BASE.rmdir()  # only when it is empty
+        with suppress(OSError):
+            BASE.rmdir()  # only when it is empty
 
 
 def end_demo(name: str) -> Removed:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
@@ -17,7 +16,7 @@ from typing import Final
 
 from ambient.demo import leftovers, steps_fault, steps_policy, steps_view, steps_wire
 from ambient.demo.record import Listener, Step
-from ambient.demo.scene import BASE, Scene
+from ambient.demo.scene import Scene
 from ambient.lab import LabError
 
 __all__ = ["Demo", "Result"]
@@ -181,8 +180,8 @@ class Demo:
         else:
             shutil.rmtree(scene.directory)
         scene.lab.close()
-        with suppress(OSError):
-            BASE.rmdir()
+        if not result.logs:
+            leftovers.sweep()
         step.seconds = time.monotonic() - began
         self._check_left(scene, step)
 

@@ -18,6 +18,7 @@ from ambient.demo.record import Step
 from ambient.lab import Capture, Lab, LabBusy, LabSpec, Node, NodeSpec, Pod, PodSpec
 from ambient.lab.mesh import Mesh
 from ambient.lab.processes import MARKER
+from ambient.lab.store import Store
 
 __all__ = ["BASE", "PORT", "SERVICE_VIP", "Scene", "until"]
 
@@ -64,8 +65,9 @@ class Scene:
         self.lab = _create_lab()
         self.directory = BASE / self.lab.name
         try:
-            BASE.mkdir(parents=True, exist_ok=True)
-            self.directory.mkdir(mode=0o700)
+            with Store().locked():  # against the sweep of another demo
+                BASE.mkdir(parents=True, exist_ok=True)
+                self.directory.mkdir(mode=0o700)
         except BaseException:
             self.lab.close()
             raise

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from typing import Final
+from typing import Final, cast
 
 from ambient.demo.commands import Held
 from ambient.demo.excerpt import WIDTH, fold, log_excerpt
@@ -80,9 +80,12 @@ def start_mesh(scene: Scene, step: Step, *, break_ca: bool = False) -> None:
     scene.mesh.start()
     took = time.monotonic() - began
     scene.meshed = True
-    for node in scene.lab.nodes.values():
-        settings = [f"{name}={shlex.quote(value)}" for name, value in scene.mesh.settings(node).items() if value and name != "PATH"]
-        step.note(f"running on {node.name}:", *_command([*settings, shlex.join(scene.mesh.command)]))
+    first, *others = scene.lab.nodes.values()
+    agent = cast("list[str]", scene.mesh.agents[first.name].args)
+    settings = [f"{name}={shlex.quote(value)}" for name, value in scene.mesh.settings(first).items() if value and name != "PATH"]
+    step.note(f"running on {first.name}, the node agent:", *_command([shlex.quote(word) for word in agent]))
+    step.note("and the proxy:", *_command([*settings, shlex.join(scene.mesh.command)]))
+    step.note(f"The same runs on {', '.join(node.name for node in others)}, with its own socket, pods and name.")
     for name in scene.lab.nodes:
         ready = scene.ready(name)
         step.check(
