@@ -7,6 +7,7 @@ find that out and stop reading their applications.
 """
 
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ztunnel.dataplane.buffers import OUTBOX, Outbox
@@ -224,8 +225,15 @@ class Tunnel:
             return
         except SessionError as e:
             self.flush()
+            # Connections whose streams ended in the same bytes are not the session's any more: lost() would pass them over.
+            self._dispatch([event for event in e.events if event[0] != ev.REQUEST])
             self.lost(e.reason, f"{self.peer}: {e.detail}")
             return
+        self._dispatch(events)
+        if tls.ended:
+            self.lost(CloseReason.TUNNEL_LOST, f"{self.peer} closed the tunnel")
+
+    def _dispatch(self, events: Iterable[ev.Event]) -> None:
         for kind, stream, arg in events:
             if kind == 0:
                 owner = stream.owner  # type: ignore[union-attr]
@@ -235,8 +243,6 @@ class Tunnel:
                     self.session.credit(len(arg))  # ended earlier in this batch
             else:
                 self._other(kind, stream, arg)
-        if tls.ended:
-            self.lost(CloseReason.TUNNEL_LOST, f"{self.peer} closed the tunnel")
 
     def _other(self, kind: int, stream: Stream | None, arg: Any) -> None:
         """Every event but DATA."""

@@ -1,8 +1,12 @@
 """Errors of HBONE sessions; each carries the HTTP/2 error code that tells the peer and the reason that tells our operator."""
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from ztunnel.reasons import CloseReason
+
+if TYPE_CHECKING:
+    from ztunnel.hbone.events import Event
 
 __all__ = ["ErrorCode", "RequestError", "SessionError", "TlsError"]
 
@@ -27,13 +31,17 @@ class ErrorCode(IntEnum):
 
 
 class SessionError(Exception):
-    """The peer broke the protocol; the session is over. GOAWAY with ``code`` is already queued when this is raised."""
+    """The peer broke the protocol; the session is over. GOAWAY with ``code`` is already queued when this is raised.
+
+    ``events``: what the same bytes told before. Streams that ended by them are no longer among the session's.
+    """
 
     def __init__(self, code: ErrorCode, detail: str, reason: CloseReason = CloseReason.TUNNEL_PROTOCOL) -> None:
         super().__init__(f"{code.name}: {detail}")
         self.code = code
         self.detail = detail
         self.reason = reason
+        self.events: list[Event] = []
 
 
 class RequestError(Exception):

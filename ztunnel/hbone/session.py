@@ -227,6 +227,7 @@ class Session:
             self._receive(view, now, events.append)
         except SessionError as e:
             self.goaway(e.code, e.detail.encode())
+            e.events = events
             raise
         return events
 
