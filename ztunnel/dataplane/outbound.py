@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ztunnel.dataplane.errors import DialError
+from ztunnel.dataplane.loop import IN
 from ztunnel.dataplane.plans import OutboundPlan
 from ztunnel.dataplane.relay import StreamConn
 from ztunnel.dataplane.sockets import text
@@ -99,6 +100,7 @@ class OutboundConn(StreamConn):
         self.proxy.world.unexpect(self)
         if status == 200:
             self._start()
+            self.on_event(IN)  # who connects has mostly said something already: one turn of the loop saved
             return
         answer = parse_answer(headers)
         said = f" ({answer.reason}{': ' + answer.policy if answer.policy else ''})" if answer.reason else ""

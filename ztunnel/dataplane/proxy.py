@@ -62,7 +62,7 @@ class PodProxy:
         self.held = 0
         self._workload: Workload | None = None
         self._epoch = -1
-        self._plans: dict[bytes, Plan] = {}
+        self._plans: dict[bytes, tuple[Plan, str]] = {}
         self._parked: list[_Parked] = []
         self._waiting: dict[_WaitsForCertificate, None] = {}
         self.listeners = Listeners(self, ipv6=world.ipv6_in(netns))
@@ -119,19 +119,18 @@ class PodProxy:
         if source is None:
             self._park(_Parked(self, sock, family, peer, original, "outbound", self.world.loop.now))
             return
-        plan = self._plans.get(original)
-        if plan is None:
+        known = self._plans.get(original)
+        if known is None:
             ip, port = _address(original)
             plan = plan_outbound(self, source, route_outbound(self.world.state, source, ip, port, self.world.node))
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
-            self._plans[original] = plan
-        self._go(plan, sock, text(*peer), original, peer[0])
+            known = self._plans[original] = (plan, text(ip, port))
+        self._go(known[0], sock, text(*peer), known[1], peer[0])
 
-    def _go(self, plan: Plan, sock: socket.socket, source: str, original: bytes, source_ip: str) -> None:
+    def _go(self, plan: Plan, sock: socket.socket, source: str, destination: str, source_ip: str) -> None:
         if isinstance(plan, SpreadPlan):
             plan = plan.pick()
-        destination = text(*_address(original))
         match plan:
             case OutboundPlan():
                 OutboundConn(self, sock, source, destination, plan).begin()
