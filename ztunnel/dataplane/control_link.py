@@ -63,13 +63,15 @@ class ControlLink:
 
     def count(self) -> None:
         """Once a second: counters and gauges."""
-        if not self.alive or len(self._queue) >= MAX_QUEUED:
-            return
+        if self.alive and len(self._queue) < MAX_QUEUED:
+            self._counters()
+            self.send([m.Gauges(gauges(self._world))])
+
+    def _counters(self) -> None:
         registry = self._world.registry
         self.send(registry.take_definitions())
         for counters in registry.take_counters():
             self.send([counters])
-        self.send([m.Gauges(gauges(self._world))])
 
     def send(self, messages: Sequence[m.UpMessage]) -> None:
         """Queue messages, in packets that fit."""
@@ -166,7 +168,9 @@ class ControlLink:
             case m.Drain():
                 world.on_drain(message.deadline)
             case m.Dump():
-                self.report()  # who reads the dump finds the records of what it no longer shows
+                # Who reads the dump finds the records and counts of what it no longer shows.
+                self.report()
+                self._counters()
                 self._dumps.append((message.request, [c.view() for c in world.conns()]))
                 self._dump_slice()
 
