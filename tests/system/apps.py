@@ -316,10 +316,14 @@ class Town:
     def counted(self, *expected: tuple[Node, str]) -> Iterator[None]:
         """Within the block at least one connection ends with each (node, reason), says the metric and the log."""
         self.mark()
+        for node in {node.name: node for node, _ in expected}.values():
+            self.dump(node)
         before = [self.ends(node, reason) for node, reason in expected]
         yield
         for node, reason in expected:
             self.logged(node, reason)
+        for node in {node.name: node for node, _ in expected}.values():
+            self.dump(node)  # the data plane tells its counts with it
         for (node, reason), was in zip(expected, before, strict=True):
             until(
                 lambda node=node, reason=reason, was=was: self.ends(node, reason) > was,
