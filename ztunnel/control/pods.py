@@ -1,6 +1,7 @@
 """The pods the data plane serves, as the ZDS client's handler: each Add waits for the data plane's word."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import trio
@@ -21,7 +22,7 @@ class Pods:
         self._on_change = on_change
         self._held: dict[str, tuple[int, int]] = {}
         self._infos: dict[str, WorkloadInfo] = {}
-        self._waiting: dict[str, _Answer] = {}
+        self._asked: dict[str, deque[_Answer]] = {}
         self._stopping: dict[str, trio.Event] = {}
         self.started = 0
         self.stopped = 0
@@ -43,24 +44,19 @@ class Pods:
 
     async def add(self, uid: str, info: WorkloadInfo, netns: int) -> None:
         """Serve a pod. Raises ProxyStartError."""
-        answer = self._waiting[uid] = _Answer()
+        answer = _Answer(info)
         self._link.post(AddProxy(uid, info), os.dup(netns))
-        try:
-            await answer.event.wait()
-        finally:
-            if self._waiting.get(uid) is answer:
-                del self._waiting[uid]
+        self._asked.setdefault(uid, deque()).append(answer)
+        await answer.event.wait()  # whoever gives up waiting: the answer still comes, and counts
         if answer.error:
             raise ProxyStartError(answer.error)
-        self._held[uid] = answer.netns
-        self._infos[uid] = info
-        self.started += 1
-        self._on_change()
 
     async def delete(self, uid: str) -> None:
         """Stop serving a pod; when this returns its connections have ended: only then may its capture rules go."""
         ended = self._stopping.setdefault(uid, trio.Event())
         self._link.post(DelProxy(uid))
+        for answer in self._asked.get(uid, ()):
+            answer.dropped = True
         if self._held.pop(uid, None) is not None:
             self._infos.pop(uid, None)
             self.stopped += 1
@@ -79,18 +75,27 @@ class Pods:
             if ended is not None:
                 ended.set()
             return
-        answer = self._waiting.get(message.uid)
-        if answer is None:
+        asked = self._asked.get(message.uid)
+        if asked is None:
             return
-        if isinstance(message, ProxyStarted):
-            answer.netns = message.netns
-        else:
+        answer = asked.popleft()  # one for each AddProxy, in order
+        if not asked:
+            del self._asked[message.uid]
+        if isinstance(message, ProxyFailed):
             answer.error = message.error
+        elif not answer.dropped:
+            self._held[message.uid] = message.netns
+            self._infos[message.uid] = answer.info
+            self.started += 1
+            self._on_change()
         answer.event.set()
 
 
 class _Answer:
-    def __init__(self) -> None:
+    """The data plane's, to come. ``dropped``: the pod was deleted meanwhile, and will be there too."""
+
+    def __init__(self, info: WorkloadInfo) -> None:
+        self.info = info
         self.event = trio.Event()
         self.error = ""
-        self.netns = (0, 0)
+        self.dropped = False
