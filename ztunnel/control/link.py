@@ -29,9 +29,14 @@ class DataLink:
         self._queue: deque[tuple[bytes, int]] = deque()
         self._more = trio.Event()
         self._less = trio.Event()
+        self._ended = False
 
     def post(self, message: DownMessage, fd: int = -1) -> None:
         """Queue a message; ``fd`` travels with it and is ours until it is sent, then closed."""
+        if self._ended:
+            if fd >= 0:
+                os.close(fd)
+            return
         self._queue.append((encode((message,)), fd))
         self._more.set()
 
@@ -61,6 +66,7 @@ class DataLink:
         except OSError as e:
             raise LinkEnded(str(e)) from None
         finally:
+            self._ended = True
             for _, fd in self._queue:
                 if fd >= 0:
                     os.close(fd)

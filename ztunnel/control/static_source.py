@@ -39,9 +39,9 @@ class StaticSource:
         missing = False
         while True:
             now = _fingerprint(self._path)
-            if now is None:
+            if isinstance(now, str):
                 if not missing:
-                    self._refuse(f"{self._path}: no such file; the state before stays in force")
+                    self._refuse(f"{self._path}: {now}")
                 missing = True
             elif now != seen or missing:
                 missing = False
@@ -76,16 +76,18 @@ class StaticSource:
         log.error("state refused, the one before stays in force", problem=problem)
 
 
-def _fingerprint(path: str) -> tuple[int, ...] | None:
+def _fingerprint(path: str) -> tuple[int, ...] | str:
+    """Changes when the file does; or why there is none."""
     try:
         stat = os.stat(path)
-    except OSError:
-        return None
+    except OSError as e:
+        return os.strerror(e.errno or 0)
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _text(path: str) -> str:
-    file = Path(path)
-    if file.stat().st_size > MAX_BYTES:
+    with Path(path).open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES} bytes")
-    return file.read_text(encoding="utf-8")
+    return data.decode()
