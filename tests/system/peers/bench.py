@@ -170,6 +170,19 @@ class Bench:
         bad = [line for line in self.lines() if "internal fault" in line or "Traceback" in line]
         assert not bad, bad[0]
 
+    def assert_nothing_left(self) -> None:
+        """No connection outlives its two ends."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.node.name in self.mesh.proxies and self.mesh.proxies[self.node.name].poll() is None:
+            status, body = self.mesh.get(self.node, 15000, "/config_dump")
+            assert status == 200
+            pods = json.loads(body)["workloadState"].values()
+            left = [c for pod in pods for direction in pod["connections"].values() for c in direction]
+            if not left:
+                return
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+
     def rss(self) -> int:
         """Bytes resident of the data plane."""
         statm = Path(f"/proc/{self.mesh.proxies[self.node.name].pid}/statm").read_text()
@@ -228,3 +241,4 @@ def bench(directory: Path, *, vip: str = "") -> Iterator[Bench]:
             with Listening(it.app, ECHO_PORT, echo):
                 yield it
             it.assert_no_fault()
+            it.assert_nothing_left()
