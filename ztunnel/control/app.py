@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -46,7 +47,11 @@ from ztunnel.telemetry.recorder import Recorder
 from ztunnel.telemetry.writer import LineWriter
 from ztunnel.zds.client import ZdsClient
 
-__all__ = ["App", "run"]
+__all__ = ["NICENESS", "App", "run"]
+
+NICENESS: Final = 10
+"""Where cores are short, bytes go first: with a scrape in a loop and state changing ten times a second the p99 of traffic rises
+by half instead of nearly three times. A tenth of a core is left for this half even then."""
 
 log = logs.get_logger("ztunnel::control")
 
@@ -55,6 +60,7 @@ def run(link_fd: int) -> int:
     """The process's life. Exit status: 0 when the data plane ended the link, 1 when we cannot go on."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the data plane drains; we end with it
+    os.nice(NICENESS)
     config = Config.from_env(os.environ)
     status = 0
     try:
