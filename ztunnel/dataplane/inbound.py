@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["InboundConn", "ServerTunnel"]
 
-MAX_PLANS: Final = 1_000
-"""Different requests of one tunnel whose answers are kept."""
+MAX_PLANS: Final = 100
+"""Different requests of one tunnel whose answers are kept: it carries one workload's connections to a few ports."""
+MAX_PLAN_BAGGAGE: Final = 1_024
+"""Bytes of baggage above which an answer is not kept; an honest peer's has about 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,8 @@ class ServerTunnel(Tunnel):
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plan(request, authority, host)
-            self._plans[key] = plan
+            if len(request.baggage) <= MAX_PLAN_BAGGAGE:
+                self._plans[key] = plan
         conn.begin(plan)
 
     def _plan(self, request: Request, authority: str, host: str) -> InboundPlan:
