@@ -135,6 +135,12 @@ class OutboundConn(StreamConn):
         else:
             self.refuse(CloseReason.PEER_REFUSED, f"{self.plan.peer} reset the request ({code})")
 
+    def finish(self, reason: CloseReason, detail: str = "") -> None:
+        """Release everything."""
+        if not self.connected:
+            self.proxy.world.unexpect(self)
+        super().finish(reason, detail)
+
     def tunnel_lost(self, reason: CloseReason, detail: str) -> None:
         """The tunnel broke or could not be opened."""
         self.proxy.world.unexpect(self)
