@@ -105,12 +105,15 @@ FACTS: dict[CloseReason, ReasonFacts] = {
     _R.CLIENT_RESET: ReasonFacts("-", 503, "the client reset the connection"),
     _R.SERVER_RESET: ReasonFacts("-", 503, "the server reset the connection"),
     _R.POLICY_DENIED: ReasonFacts(
-        "DENY", 401, "connection closed due to policy rejection: explicitly denied by a DENY policy; change the policy or the client"
+        "DENY",
+        401,
+        "connection closed due to policy rejection: explicitly denied by a DENY policy; change the policy or the client",
     ),
     _R.POLICY_NOT_ALLOWED: ReasonFacts(
         "DENY",
         401,
-        "connection closed due to policy rejection: allow policies exist, but none allowed; add a rule that allows this client and port",
+        "connection closed due to policy rejection: allow policies exist, but none allowed; "
+        "add a rule that allows this client and port",
     ),
     _R.POLICY_CHANGED: ReasonFacts(
         "DENY", 401, "connection closed due to policy change: it is no longer allowed; reconnect once a policy allows it"
@@ -121,15 +124,11 @@ FACTS: dict[CloseReason, ReasonFacts] = {
     _R.PEER_DENIED: ReasonFacts(
         "DENY", 503, "http status: 401: the destination's policy refused this identity; its node's access log names the policy"
     ),
-    _R.PEER_REFUSED: ReasonFacts(
-        "CONNECT", 503, "the destination's proxy refused the connection; its node's access log says why"
-    ),
+    _R.PEER_REFUSED: ReasonFacts("CONNECT", 503, "the destination's proxy refused the connection; its node's access log says why"),
     _R.PEER_UNREACHABLE: ReasonFacts(
         "CONNECT", 503, "connection failed: nothing answers on the destination's HBONE port 15008; is its node's ztunnel running?"
     ),
-    _R.PEER_TIMEOUT: ReasonFacts(
-        "NETWORK_POLICY", 503, "connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008"
-    ),
+    _R.PEER_TIMEOUT: ReasonFacts("NETWORK_POLICY", 503, "connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008"),
     _R.TUNNEL_LOST: ReasonFacts("CONNECT", 503, "the tunnel to the other node broke; its ztunnel stopped or the network failed"),
     _R.TUNNEL_PROTOCOL: ReasonFacts("H2_HANDSHAKE_FAILURE", 400, "http2 failed: the peer broke the HTTP/2 or HBONE protocol"),
     _R.TUNNEL_FLOOD: ReasonFacts(
