@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -114,11 +115,10 @@ class App:
         admin = bind(Port("admin", config.admin_port, "ADMIN_PORT", loopback=True), ipv6=config.ipv6)
         stats = bind(Port("metrics", config.stats_port, "STATS_PORT"), ipv6=config.ipv6)
         healthy = bind(Port("readiness", config.readiness_port, "READINESS_PORT"), ipv6=config.ipv6)
-        async with trio.open_nursery() as nursery:
+        async with aclosing(self._link.messages()) as messages, trio.open_nursery() as nursery:
             nursery.start_soon(self._writer.run)
             nursery.start_soon(self._link.run)
             self._link.post(m.ControlHello(m.VERSION, os.getpid()))
-            messages = self._link.messages()
             await self._greeted(messages)
             self._readiness.done(ready.PROXY)
             nursery.start_soon(self._certificates.run)

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import msgspec
@@ -72,7 +72,7 @@ class DataLink:
                     os.close(fd)
             self._queue.clear()
 
-    async def messages(self) -> AsyncIterator[UpMessage]:
+    async def messages(self) -> AsyncGenerator[UpMessage, None]:
         """What the data plane says. Raises LinkEnded at its end."""
         while True:
             try:
