@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -397,8 +398,26 @@ def new_town(
             yield Town(lab, mesh)
 
 
+@contextmanager
+def lone_proxy(town: "Town", **env: str) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
+    """A second proxy on node-1, without agent, on ports of its own: the process, and what it has said so far."""
+    log = town.mesh.directory / "lone.log"
+    ports = {"ADMIN_PORT": "17000", "STATS_PORT": "17020", "READINESS_PORT": "17021"}
+    with log.open("wb") as out:
+        proxy = town.node_1.popen(
+            [sys.executable, "-m", "ztunnel.cli", "run"],
+            env={**os.environ, **ports, "INPOD_UDS": "/nonexistent/zds", "XDS_ADDRESS": "", "CA_ADDRESS": "", **env},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield proxy, log.read_text
+    finally:
+        if proxy.poll() is None:
+            proxy.kill()
+            proxy.wait()
+
+
 def command(node: Node, *args: str) -> subprocess.CompletedProcess[str]:
     """The ``ztunnel`` command on a node."""
-    import sys
-
     return node.run([sys.executable, "-m", "ztunnel.cli", *args], check=False)

@@ -1,14 +1,11 @@
 """Certificates under a running mesh: renewed, replaced, missing."""
 
-import os
 import shutil
-import subprocess
-import sys
 import time
 from typing import Any
 
 from ambient.lab import Node
-from tests.system.apps import Server, Town, attempt, connect, read_exactly, until
+from tests.system.apps import Server, Town, attempt, connect, lone_proxy, read_exactly, until
 from tests.system.test_mesh_restart import restarted
 from ztunnel.identity.ca_files import create_ca
 
@@ -83,18 +80,8 @@ def test_no_ca_means_certificate_unavailable(town: Town) -> None:
 
 
 def test_a_ca_directory_that_is_missing_at_the_start_is_named(town: Town) -> None:
-    env = {**os.environ, "ADMIN_PORT": "17000", "STATS_PORT": "17020", "READINESS_PORT": "17021"}
-    env |= {"INPOD_UDS": "/nonexistent/zds", "LOCAL_XDS_PATH": str(town.mesh.state_path), "XDS_ADDRESS": "", "CA_ADDRESS": ""}
-    env |= {"LOCAL_CA_DIR": "/nonexistent/ca"}
-    proxy = town.node_1.popen(
-        [sys.executable, "-m", "ztunnel.cli", "run"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert proxy.stdout is not None
-    lines: list[str] = []
-    while not any("/nonexistent/ca" in line for line in lines):
-        lines.append(proxy.stdout.readline())
-        assert lines[-1], "".join(lines)
-    assert "Traceback" not in "".join(lines)
-    proxy.terminate()
-    assert proxy.wait(5) == 0
-    proxy.stdout.close()
+    with lone_proxy(town, LOCAL_XDS_PATH=str(town.mesh.state_path), LOCAL_CA_DIR="/nonexistent/ca") as (proxy, said):
+        until(lambda: "/nonexistent/ca" in said(), 10, "it does not name the directory")
+        assert "Traceback" not in said()
+        proxy.terminate()
+        assert proxy.wait(5) == 0

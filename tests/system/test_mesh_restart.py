@@ -1,9 +1,6 @@
 """ztunnel is killed, drained and replaced: what its pods' traffic does meanwhile."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from ambient.lab import Node
-from tests.system.apps import Server, Town, attempt, connect, ending, read_exactly, until
+from tests.system.apps import Server, Town, attempt, connect, ending, lone_proxy, read_exactly, until
 
 SECRET = b"this is not for the wire " * 40
 
@@ -195,16 +192,7 @@ def test_a_replacement_takes_over_while_the_old_one_drains(town: Town) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_proxy_that_was_never_ready_still_stops(town: Town, number: int) -> None:
-    env = {**os.environ, "ADMIN_PORT": "17000", "STATS_PORT": "17020", "READINESS_PORT": "17021"}
-    env |= {"INPOD_UDS": "/nonexistent/zds", "LOCAL_XDS_PATH": "/nonexistent/state", "XDS_ADDRESS": "", "CA_ADDRESS": ""}
-    proxy = town.node_1.popen(
-        [sys.executable, "-m", "ztunnel.cli", "run"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert proxy.stdout is not None
-    lines = []
-    while "no such file" not in "".join(lines):
-        lines.append(proxy.stdout.readline())
-        assert lines[-1], "".join(lines)
-    proxy.send_signal(number)
-    assert proxy.wait(5) == 0
-    proxy.stdout.close()
+    with lone_proxy(town, LOCAL_XDS_PATH="/nonexistent/state") as (proxy, said):
+        until(lambda: "No such file" in said(), 10, "it does not say what is missing")
+        proxy.send_signal(number)
+        assert proxy.wait(5) == 0

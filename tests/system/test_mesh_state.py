@@ -103,8 +103,8 @@ def test_a_deleted_file_changes_nothing(town: Town) -> None:
     good = town.mesh.state_path.read_text()
     town.mesh.state_path.unlink()
     try:
-        until(lambda: "no such file" in problem(town))
-        assert "no such file" in town.since(town.node_2)
+        until(lambda: "No such file" in problem(town))
+        assert "No such file" in town.since(town.node_2)
         town.works()
     finally:
         town.mesh.state_path.write_text(good)
