@@ -298,3 +298,28 @@ def test_a_bug_while_applying_ends_the_link(here: World, control: Control, monke
     control.say(m.DelProxy("x"))
     assert here.faults == 1
     assert not control.link.alive
+
+
+def test_a_pod_that_comes_during_the_drain_is_refused(here: World, control: Control) -> None:
+    here.drain()
+    fd = netns()
+    control.heard()
+    control.say(m.AddProxy("uid", INFO), fds=[fd])
+    (answer,) = control.heard()
+    assert isinstance(answer, m.ProxyFailed)
+    assert "shutting down" in answer.error
+    assert not here.proxies
+    os.close(fd)
+
+
+def test_it_is_known_for_how_long_the_control_half_took_nothing(here: World, control: Control) -> None:
+    assert control.link.stalled == 0
+    while not control.link._queue:
+        here.log("info", "x" * 4000)
+        control.link.report()
+    here.loop.now += 40
+    assert control.link.stalled >= 40
+    control.heard()
+    turn(here)
+    control.heard()
+    assert control.link.stalled == 0

@@ -9,7 +9,8 @@ import pytest
 
 from tests.worlds import said, turn, until, world
 from ztunnel.dataplane import supervisor as module
-from ztunnel.dataplane.supervisor import FIRST_BACKOFF, GREETING, MAX_BACKOFF, STABLE, Supervisor
+from ztunnel.dataplane.control_link import ControlLink
+from ztunnel.dataplane.supervisor import FIRST_BACKOFF, GREETING, MAX_BACKOFF, STABLE, STALL, Supervisor
 from ztunnel.dataplane.world import World
 from ztunnel.link.messages import Log, Record, StateEnd
 from ztunnel.reasons import CloseReason
@@ -172,3 +173,12 @@ def test_finish_kills_a_child_that_does_not_end(here: World) -> None:
 
 def test_finish_without_a_child_is_nothing(here: World) -> None:
     Supervisor(here, ["/nonexistent"]).finish(1)
+
+
+def test_a_child_that_hangs_after_its_hello_is_replaced(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Child(here, WAITS) as supervisor:
+        until(lambda: supervisor.link and supervisor.link.greeted, here)
+        supervisor._report()
+        assert supervisor.restarts == 0
+        monkeypatch.setattr(ControlLink, "stalled", STALL + 1)
+        until(lambda: supervisor.restarts == 1, here)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.worlds import CLIENT, LOCAL, SERVER, Mesh, certificate, listener, records, turn, without_listeners, world
 from ztunnel.dataplane import pool as pool_module
+from ztunnel.dataplane import proxy as proxy_module
 from ztunnel.dataplane import tunnel as tunnel_module
 from ztunnel.dataplane.errors import DialError
 from ztunnel.dataplane.outbound import ANSWER_TIMEOUT, ClientTunnel, OutboundConn
@@ -267,3 +268,51 @@ def test_a_plan_is_kept_until_something_changes(mesh: Mesh, monkeypatch: pytest.
     capture()
     assert len(asked) == 2
     assert OutboundConn.direction == "outbound"
+
+
+def test_an_idle_tunnel_makes_room_for_another_peer(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy_module, "MAX_SERVER_TUNNELS", 1)
+    app, there = mesh.connect()
+    (first,) = mesh.server_pod.server_tunnels
+    mesh.client_pod.pool.discard(the_tunnel(mesh))
+
+    refused, _ = mesh.open()  # the one tunnel is busy
+    mesh.until(lambda: len(records(mesh.client)) == 1)
+    assert list(mesh.server_pod.server_tunnels) == [first]
+
+    app.close()
+    there.close()
+    mesh.until(lambda: not first.session.streams)
+    mesh.connect()
+    assert first not in mesh.server_pod.server_tunnels
+    refused.close()
+
+
+def test_a_fault_with_one_stream_leaves_the_tunnel_alone(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, there = mesh.connect()
+    other, here = mesh.connect()
+    conn = next(iter(mesh.client.registry.conns))
+    honest = OutboundConn.from_tunnel
+
+    def faulty(self: OutboundConn, view: memoryview) -> None:
+        if self is conn:
+            raise RuntimeError("a bug")
+        honest(self, view)
+
+    monkeypatch.setattr(OutboundConn, "from_tunnel", faulty)
+    there.send(b"x")
+    mesh.until(lambda: mesh.client.faults == 1)
+    mesh.until(lambda: conn.closed)
+    assert the_tunnel(mesh).alive
+    here.send(b"still here")
+    other.setblocking(False)
+    got = bytearray()
+
+    def arrived() -> bool:
+        try:
+            got.extend(other.recv(100))
+        except BlockingIOError:
+            pass
+        return bytes(got) == b"still here"
+
+    mesh.until(arrived)

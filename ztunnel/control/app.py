@@ -47,6 +47,7 @@ from ztunnel.telemetry.process import update_process
 from ztunnel.telemetry.recorder import Recorder
 from ztunnel.telemetry.writer import LineWriter
 from ztunnel.zds.client import ZdsClient
+from ztunnel.zds.errors import ZdsError
 
 __all__ = ["NICENESS", "App", "run"]
 
@@ -68,7 +69,7 @@ def run(link_fd: int) -> int:
         trio.run(App(config, link_fd).run, strict_exception_groups=True)
     except* LinkEnded:
         pass
-    except* (IdentityError, AdminError) as group:
+    except* (IdentityError, AdminError, ZdsError) as group:
         status = 1
         for error in group.exceptions:
             print(f"ztunnel: {error}", file=sys.stderr)  # noqa: T201

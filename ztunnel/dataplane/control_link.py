@@ -35,6 +35,7 @@ class ControlLink:
         self._world = world
         self._sock = sock
         self._queue: deque[bytes] = deque()
+        self._stalled_since = 0.0
         self._seen: tuple[set[str], set[str], set[str]] | None = None
         self._dumps: list[tuple[int, list[m.ConnectionView]]] = []
         self.alive = True
@@ -82,6 +83,7 @@ class ControlLink:
                 return
             self._queue.append(packet)
             if len(self._queue) == 1:
+                self._stalled_since = self._world.loop.now
                 self._flush()
 
     def _misfit(self, message: m.UpMessage) -> None:
@@ -100,7 +102,13 @@ class ControlLink:
                 self.close()
                 return
             self._queue.popleft()
+            self._stalled_since = self._world.loop.now
         self._world.loop.change(self._sock.fileno(), IN)
+
+    @property
+    def stalled(self) -> float:
+        """Seconds for which the control half has taken nothing of what waits for it."""
+        return self._world.loop.now - self._stalled_since if self._queue else 0.0
 
     # --- down ---------------------------------------------------------------------------------------------------------
 
@@ -223,6 +231,9 @@ class ControlLink:
     def _add_proxy(self, message: m.AddProxy, fds: list[int]) -> None:
         if len(fds) != 1:
             self.send([m.ProxyFailed(message.uid, "no network namespace descriptor came with it")])
+            return
+        if self._world.draining:
+            self.send([m.ProxyFailed(message.uid, "this ztunnel is shutting down and takes no new pods")])
             return
         try:
             proxy = self._world.add_proxy(message.uid, message.info, fds.pop())

@@ -215,9 +215,9 @@ class PodProxy:
             self._park(_Parked(self, sock, family, peer, b"", "hbone", world.loop.now))
             return
         destination = text(name[0], name[1])
-        if len(self.server_tunnels) >= MAX_SERVER_TUNNELS:
+        if len(self.server_tunnels) >= MAX_SERVER_TUNNELS and not self._close_idle_tunnel():
             self.refused(
-                "inbound", text(*peer), destination, CloseReason.OVERLOADED, f"{MAX_SERVER_TUNNELS} tunnels are open already"
+                "inbound", text(*peer), destination, CloseReason.OVERLOADED, f"{MAX_SERVER_TUNNELS} tunnels are busy already"
             )
             drop(sock)
             return
@@ -239,6 +239,13 @@ class PodProxy:
         tls = TlsSession(context, world.tls_buffers, accept_trust_domain(local.trust_domain), server=True)
         tunnel = ServerTunnel(self, sock, tls, peer, (name[0], name[1]))
         self.server_tunnels[tunnel] = self.handshakes[tunnel] = None
+
+    def _close_idle_tunnel(self) -> bool:
+        """Make room for a peer: the oldest tunnel that carries nothing goes, so that idle ones cannot shut others out."""
+        idle = next((t for t in self.server_tunnels if t.session.ready and not t.session.streams), None)
+        if idle is not None:
+            idle.close()
+        return idle is not None
 
     def waits_no_more(self, waiter: "_WaitsForCertificate") -> None:
         """A peer's tunnel goes on, or is refused."""

@@ -16,6 +16,8 @@ __all__ = ["Supervisor"]
 
 FIRST_BACKOFF: Final = 0.1
 MAX_BACKOFF: Final = 5.0
+STALL: Final = 30.0
+"""Seconds without reading its link after which a control half hangs: gauges alone are sent every second."""
 STABLE: Final = 10.0
 """Seconds alive after which the next death counts as the first again."""
 GREETING: Final = 30.0
@@ -110,7 +112,7 @@ class Supervisor:
         if link is not None:
             link.report()
             silent = not link.greeted and self._world.loop.now - self._started > GREETING
-            if (silent or not link.alive) and self._child is not None:
+            if (silent or link.stalled > STALL or not link.alive) and self._child is not None:
                 self._child.kill()  # it hangs, or the link broke alone: start over
 
     def _count(self) -> None:

@@ -235,14 +235,17 @@ class Tunnel:
 
     def _dispatch(self, events: Iterable[ev.Event]) -> None:
         for kind, stream, arg in events:
-            if kind == 0:
-                owner = stream.owner  # type: ignore[union-attr]
-                if owner is not None:
-                    owner.from_tunnel(arg)
+            try:
+                if kind == 0:
+                    owner = stream.owner  # type: ignore[union-attr]
+                    if owner is not None:
+                        owner.from_tunnel(arg)
+                    else:
+                        self.session.credit(len(arg))  # ended earlier in this batch
                 else:
-                    self.session.credit(len(arg))  # ended earlier in this batch
-            else:
-                self._other(kind, stream, arg)
+                    self._other(kind, stream, arg)
+            except Exception as e:  # noqa: BLE001 a fault of ours with one stream's event ends that stream's connection alone
+                self.world.fault(stream.owner if stream is not None and stream.owner is not None else self, e)
 
     def _other(self, kind: int, stream: Stream | None, arg: Any) -> None:
         """Every event but DATA."""
