@@ -130,24 +130,28 @@ class Enroller:
                 raise
 
     async def withdraw(self, uid: str) -> None:
-        """Take a pod out of the mesh: the rules go first, so that its traffic is its own again, then every proxy is told.
+        """Take a pod out of the mesh: every proxy is told first and ends its connections, then the rules go.
 
-        A netns that has gone needs no rules removed. Raises EnrolError when rules could not be removed: the proxy goes on serving
-        the pod then. An unknown pod is fine.
+        In this order nothing hangs: once the rules are gone, so is the address translation that the proxy's resets need. Between
+        the two, new connections are refused, never let past. A netns that has gone needs no rules removed. Raises EnrolError when
+        rules could not be removed: the pod is served again then. An unknown pod is fine.
         """
         async with self._turn:
             pod = self._pods.get(uid)
             if pod is None:
                 self._told.pop(uid, None)
                 return
+            await self._server.remove(uid)
             if os.path.exists(pod.netns):  # noqa: ASYNC240 - a stat of /run or /proc
                 try:
                     await trio.to_thread.run_sync(partial(self._capture.remove, pod.netns, pod.config))
                 except CaptureError as error:
                     self._tell(uid, PodState.FAILED, str(error))
-                    raise EnrolError(f"{error}; the pod is still served", retryable=True) from error
+                    if pod.state is not PodState.FAILED:  # a pod that was never served stays as it is
+                        pod.state = PodState.PENDING
+                        self._wake.set()
+                    raise EnrolError(f"{error}; the pod is served again", retryable=True) from error
             del self._pods[uid]
-            await self._server.remove(uid)
             self._tell(uid, PodState.WITHDRAWN, "")
             del self._told[uid]
 

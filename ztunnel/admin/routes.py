@@ -11,6 +11,7 @@ import trio
 from ztunnel.admin.dump import DumpSource, assemble, encode_slices
 from ztunnel.admin.guard import loopback_only
 from ztunnel.admin.message import ANY, Request, Response, Routes, text
+from ztunnel.telemetry.filter import is_level
 from ztunnel.telemetry.log import LogControl
 
 __all__ = ["DUMP_SECONDS", "admin_routes"]
@@ -74,6 +75,9 @@ def _logging(request: Request, log: LogControl) -> Response:
     query = request.query()
     level, reset = query.get("level", ""), "reset" in query
     if level or reset:
+        unknown = [part for part in level.split(",") if part.strip() and "=" not in part and ":" not in part and not is_level(part)]
+        if unknown:  # in RUST_LOG a lone target means trace; here it is a slip of the hand
+            return text(400, f"Invalid level provided: {unknown[0]!r} is no level\n{_HELP}")
         problems = log.change(level, reset=reset)
         if problems:
             return text(400, f"Invalid level provided: {'; '.join(problems)}\n{_HELP}")

@@ -130,6 +130,7 @@ class World:
                 del queue[who]
                 self._where.pop(who, None)
                 self._guard(who, who.on_timeout)
+        self.netns.enter(self.netns.home)  # an idle proxy is in nobody's namespace: whoever ends what is in a pod's would end us
         for tunnel in list(self.tunnels):
             self._guard(tunnel, tunnel.tick, now)
         for proxy in list(self.proxies.values()):

@@ -8,7 +8,7 @@ the same target, the last. ``ztunnel::xds`` and ``xds`` are the same target, ``:
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["MAX_DIRECTIVES", "MAX_TEXT", "Filter", "Level"]
+__all__ = ["MAX_DIRECTIVES", "MAX_TEXT", "Filter", "Level", "is_level"]
 
 MAX_TEXT: Final = 4096
 """Characters of a filter that are looked at."""
@@ -89,6 +89,11 @@ class Filter:
 
 
 _LEVELS = "error, warn, info, debug, trace, off"
+
+
+def is_level(text: str) -> bool:
+    """Whether ``text`` is the name of a level, in any case."""
+    return text.strip().lower() in _NAMES
 
 
 def _name(level: Level) -> str:
