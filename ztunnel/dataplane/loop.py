@@ -100,15 +100,19 @@ class Loop:
         poll = self._epoll.poll
         handlers = self._handlers
         clock = time.monotonic
+        timers = self._timers
+        closing = self._closing
         while not self.stopped:
             timeout = 0.0 if self._soon or self.dirty else _TICK
-            if self._timers:
-                timeout = min(timeout, max(0.0, self._timers[0][0] - clock()))
+            if timers:
+                left = timers[0][0] - self.now  # a batch's length too long at most, and no system call
+                if left < timeout:
+                    timeout = left if left > 0.0 else 0.0
             events = poll(timeout)
-            self.now = clock()
+            self.now = now = clock()
             self.batches += 1
-            self.ready = len(events)
-            self.events += self.ready
+            self.ready = ready = len(events)
+            self.events += ready
             for fd, event in events:
                 handler = handlers.get(fd)
                 if handler is not None:
@@ -116,7 +120,7 @@ class Loop:
                         handler(event)
                     except Exception as e:  # noqa: BLE001 one connection's fault ends that connection
                         self._on_fault(getattr(handler, "__self__", None), e)
-            if self._timers and self._timers[0][0] <= self.now:
+            if timers and timers[0][0] <= now:
                 self._run_timers()
             if self._soon:
                 callbacks, self._soon = self._soon, []
@@ -124,10 +128,10 @@ class Loop:
                     self._guard(callback)
             if self.dirty:
                 self._flush()
-            if self._closing:
-                for sock in self._closing:
+            if closing:
+                for sock in closing:
                     sock.close()
-                self._closing.clear()
+                closing.clear()
 
     def _flush(self) -> None:
         dirty, self.dirty = self.dirty, []

@@ -191,9 +191,11 @@ class Session:
 
     def consumed(self, stream: Stream, n: int) -> None:
         """``n`` bytes of DATA were written onward at once: credit for the stream and for the connection."""
-        self._credit_stream(stream, n)
-        self._unacked += n
-        if self._unacked >= self._connection_threshold:
+        stream.unacked += n  # as _credit_stream and credit, without their calls until a threshold is reached
+        self._unacked = unacked = self._unacked + n
+        if stream.unacked >= self._stream_threshold:
+            self._credit_stream(stream, 0)
+        if unacked >= self._connection_threshold:
             self.credit(0)
 
     def consumed_late(self, stream: Stream, n: int) -> None:
