@@ -1,7 +1,6 @@
 """One workload that this node proxies: its namespace, listeners, tunnels and limits."""
 
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from policy.verdict import Connection, Destination
@@ -9,10 +8,11 @@ from ztunnel.dataplane.listeners import Listeners, drop
 from ztunnel.dataplane.netns import Netns
 from ztunnel.dataplane.outbound import OutboundConn
 from ztunnel.dataplane.pair import InboundPair, Pair, SameNodePair
+from ztunnel.dataplane.parked import PARK_SECONDS, Parked, WaitsForCertificate
 from ztunnel.dataplane.parties import party_of_address, party_of_workload
 from ztunnel.dataplane.plans import OutboundPlan, PassthroughPlan, Plan, RefusePlan, SameNodePlan, SpreadPlan, plan_outbound
 from ztunnel.dataplane.pool import Pool
-from ztunnel.dataplane.sockets import original_destination, text
+from ztunnel.dataplane.sockets import address_of, original_destination, text
 from ztunnel.dataplane.verdicts import reason_of
 from ztunnel.hbone.errors import TlsError
 from ztunnel.hbone.hpack import field
@@ -36,14 +36,11 @@ HELD_BYTES: Final = 64 << 20
 connection does not take window from its neighbours; beyond it the shared windows fill up and bound the memory."""
 MAX_PARKED: Final = 1_000
 """Connections of one workload that wait for its state or certificate."""
-PARK_SECONDS: Final = 5.0
-"""How long they wait (ztunnel default)."""
 MAX_PLANS: Final = 20_000
 MAX_SERVER_TUNNELS: Final = 4_096
 """Tunnels peers may have open to one workload."""
 MAX_HANDSHAKES: Final = 1_024
 """Of these, in a handshake: whoever comes then displaces the oldest, so that strangers cannot keep peers out."""
-_PENDING: Final = "pending"
 
 
 class PodProxy:
@@ -63,8 +60,8 @@ class PodProxy:
         self._workload: Workload | None = None
         self._epoch = -1
         self._plans: dict[bytes, tuple[Plan, str]] = {}
-        self._parked: list[_Parked] = []
-        self._waiting: dict[_WaitsForCertificate, None] = {}
+        self._parked: list[Parked] = []
+        self._waiting: dict[WaitsForCertificate, None] = {}
         self.listeners = Listeners(self, ipv6=world.ipv6_in(netns))
         self.transparent = self.listeners.transparent
 
@@ -104,7 +101,7 @@ class PodProxy:
             else:
                 conn.refuse()
 
-    def _park(self, conn: "_Parked") -> None:
+    def _park(self, conn: Parked) -> None:
         if len(self._parked) >= MAX_PARKED:
             conn.refuse()
         else:
@@ -117,11 +114,11 @@ class PodProxy:
         original = original_destination(sock, family)
         source = self.workload()
         if source is None:
-            self._park(_Parked(self, sock, family, peer, original, "outbound", self.world.loop.now))
+            self._park(Parked(self, sock, family, peer, original, "outbound", self.world.loop.now))
             return
         known = self._plans.get(original)
         if known is None:
-            ip, port = _address(original)
+            ip, port = address_of(original)
             plan = plan_outbound(self, source, route_outbound(self.world.state, source, ip, port, self.world.node))
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
@@ -178,9 +175,9 @@ class PodProxy:
         original = original_destination(sock, family)
         local = self.workload()
         if local is None:
-            self._park(_Parked(self, sock, family, peer, original, "inbound", world.loop.now))
+            self._park(Parked(self, sock, family, peer, original, "inbound", world.loop.now))
             return
-        ip, port = _address(original)
+        ip, port = address_of(original)
         source, destination = text(*peer), text(ip, port)
         answer = route_plaintext(world.state, local, ip, port)
         if isinstance(answer, Refuse):
@@ -212,7 +209,7 @@ class PodProxy:
         local = self.workload()
         name = sock.getsockname()
         if local is None:
-            self._park(_Parked(self, sock, family, peer, b"", "hbone", world.loop.now))
+            self._park(Parked(self, sock, family, peer, b"", "hbone", world.loop.now))
             return
         destination = text(name[0], name[1])
         if len(self.server_tunnels) >= MAX_SERVER_TUNNELS and not self._close_idle_tunnel():
@@ -223,7 +220,7 @@ class PodProxy:
             return
         try:
             if not world.identities.ready(local.identity):
-                waiter = _WaitsForCertificate(self, sock, family, peer)
+                waiter = WaitsForCertificate(self, sock, family, peer)
                 self._waiting[waiter] = None
                 world.expect(waiter, PARK_SECONDS)
                 world.identities.wait(local.identity, waiter)
@@ -247,7 +244,7 @@ class PodProxy:
             idle.close()
         return idle is not None
 
-    def waits_no_more(self, waiter: "_WaitsForCertificate") -> None:
+    def waits_no_more(self, waiter: "WaitsForCertificate") -> None:
         """A peer's tunnel goes on, or is refused."""
         self._waiting.pop(waiter, None)
 
@@ -295,69 +292,3 @@ class PodProxy:
 
     def fail(self, error: Exception) -> None:
         """A bug in a callback of ours; connections go on."""
-
-
-@dataclass(slots=True, eq=False)
-class _Parked:
-    """A connection that waits for the state of the workload on this side."""
-
-    proxy: PodProxy
-    sock: socket.socket
-    family: int
-    peer: tuple[str, int]
-    original: bytes
-    kind: str
-    since: float
-
-    def go(self) -> None:
-        """The state is here."""
-        if self.kind == "outbound":
-            self.proxy.accept_outbound(self.sock, self.family, self.peer)
-        elif self.kind == "inbound":
-            self.proxy.accept_plain(self.sock, self.family, self.peer)
-        else:
-            self.proxy.accept_hbone(self.sock, self.family, self.peer)
-
-    def refuse(self) -> None:
-        """It did not come."""
-        proxy = self.proxy
-        destination = text(*_address(self.original)) if self.original else _PENDING
-        direction = "outbound" if self.kind == "outbound" else "inbound"
-        proxy.refused(direction, text(*self.peer), destination, CloseReason.LOCAL_WORKLOAD_UNKNOWN, proxy.uid)
-        drop(self.sock)
-
-
-@dataclass(slots=True, eq=False)
-class _WaitsForCertificate:
-    """A peer's tunnel that came before our certificate."""
-
-    proxy: PodProxy
-    sock: socket.socket
-    family: int
-    peer: tuple[str, int]
-
-    def on_certificate(self) -> None:
-        """Go on."""
-        if self.proxy.world.unexpect(self):
-            self.proxy.waits_no_more(self)
-            self.proxy.accept_hbone(self.sock, self.family, self.peer)
-
-    def on_no_certificate(self, error: str) -> None:
-        """Refuse."""
-        if self.proxy.world.unexpect(self):
-            self._refuse(error)
-
-    def on_timeout(self) -> None:
-        """It did not come."""
-        self._refuse(f"not there within {PARK_SECONDS:.0f} s")
-
-    def _refuse(self, error: str) -> None:
-        self.proxy.waits_no_more(self)
-        self.proxy.refused("inbound", text(*self.peer), self.proxy.uid, CloseReason.CERTIFICATE_UNAVAILABLE, error)
-        drop(self.sock)
-
-
-def _address(original: bytes) -> tuple[str, int]:
-    family = socket.AF_INET if len(original) == 6 else socket.AF_INET6
-    ip = socket.inet_ntop(family, original[2:])
-    return ip, int.from_bytes(original[:2], "big")

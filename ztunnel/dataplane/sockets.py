@@ -8,6 +8,7 @@ from typing import Final
 
 __all__ = [
     "SocketOptions",
+    "address_of",
     "dial",
     "family_of",
     "finish_dial",
@@ -80,6 +81,13 @@ def original_destination(sock: socket.socket, family: int) -> bytes:
     except OSError:
         ip, port = sock.getsockname()[:2]
         return int(port).to_bytes(2, "big") + socket.inet_pton(family, str(ip).partition("%")[0])
+
+
+def address_of(original: bytes) -> tuple[str, int]:
+    """Text and port of what :func:`original_destination` gave."""
+    family = socket.AF_INET if len(original) == 6 else socket.AF_INET6
+    ip = socket.inet_ntop(family, original[2:])
+    return ip, int.from_bytes(original[:2], "big")
 
 
 def reset_on_close(sock: socket.socket) -> None:
