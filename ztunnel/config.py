@@ -61,7 +61,6 @@ class Config:
     alt_ca_hostname: str
     xds_headers: tuple[tuple[str, str], ...]
     ca_headers: tuple[tuple[str, str], ...]
-    crl_path: str
     secret_ttl: float
     inpod_uds: str
     inpod_port_reuse: bool

@@ -87,7 +87,6 @@ VARIABLES: Final = (
     _var("AUTH_TOKEN", "auth_token", str, "./var/run/secrets/tokens/istio-token", "bearer token: a path, or literal"),
     _var("ALT_XDS_HOSTNAME", "alt_xds_hostname", text, "", "another server name accepted of XDS_ADDRESS"),
     _var("ALT_CA_HOSTNAME", "alt_ca_hostname", text, "", "another server name accepted of CA_ADDRESS"),
-    _var("CRL_PATH", "crl_path", text, "", "file of certificate revocation lists, PEM or DER"),
     _var("SECRET_TTL", "secret_ttl", duration, 86400.0, "validity asked for certificates", shown="24h"),
     _var("INPOD_UDS", "inpod_uds", text, "/var/run/ztunnel/ztunnel.sock", "socket of the node agent that hands over pods"),
     _var(
@@ -163,6 +162,10 @@ def _is_false(value: str) -> bool:
 
 REFUSED: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
     "COMPLIANCE_POLICY": (bool, "no compliance policy is enforced by this proxy; unset it to run without"),
+    "CRL_PATH": (
+        bool,
+        "revocation lists are not enforced by this proxy yet, and passing over them would accept revoked certificates",
+    ),
     "ENABLE_PROXY": (_is_false, "this program is the proxy: not to run it, do not start it"),
 }
 """Values that cannot be honoured and must not be passed over: name -> (is it such a value, why)."""

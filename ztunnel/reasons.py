@@ -67,6 +67,8 @@ class CloseReason(StrEnum):
     """A waypoint is named that cannot be resolved: closed, as going round it would go round its policy."""
     NO_ROUTE = "no_route"
     """The destination is in another network and there is no gateway to it."""
+    SOURCE_SPOOFED = "source_spoofed"
+    """The source address is not one that the connection can honestly have."""
     RECURSIVE_CALL = "recursive_call"
     """The destination is one of the proxy's own ports."""
     WRONG_DESTINATION = "wrong_destination"
@@ -160,6 +162,9 @@ FACTS: dict[CloseReason, ReasonFacts] = {
     ),
     _R.UNKNOWN_WAYPOINT: ReasonFacts("-", 503, "unknown waypoint: the destination names a waypoint that does not exist"),
     _R.NO_ROUTE: ReasonFacts("-", 503, "no valid routing destination for workload: it is in another network without a gateway"),
+    _R.SOURCE_SPOOFED: ReasonFacts(
+        "-", 503, "the source address is not the client's own; does the state list all addresses of the pod?"
+    ),
     _R.RECURSIVE_CALL: ReasonFacts(
         "-", 503, "attempted recursive call to ourselves: ports 15001, 15006 and 15008 belong to the proxy"
     ),

@@ -118,7 +118,7 @@ async def test_state_is_sent_whole_once_and_then_what_differs(tmp_path: Path, mo
         await plane.until(lambda: len(plane.of(m.StateEnd)) == 2)
         assert plane.of(m.StateBegin)[1] == m.StateBegin(43, False)
         workloads = [message for message in plane.heard if isinstance(message, m.Workloads)]
-        assert [w.remove for w in workloads] == [(), ("u/a",), ()]
+        assert [w.remove for w in workloads] == [(), (), ("u/a",)]
         write(tmp_path / "state.yaml", "workloads: 5")
         await trio.sleep(0.3)
         plane.listen()

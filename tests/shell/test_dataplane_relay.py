@@ -215,7 +215,7 @@ def test_a_full_outbox_on_a_lost_tunnel_ends_the_connection_without_a_fault(mesh
     app.send(bytes(1_000))
     tunnel.sock.shutdown(socket.SHUT_RDWR)  # the flush in the middle of the handler finds the tunnel broken
     conn.on_event(1)
-    assert conn.closed
+    mesh.until(lambda: conn.closed)
     (record,) = records(mesh.client)
     assert record.reason == CloseReason.TUNNEL_LOST
     del there

@@ -27,6 +27,7 @@ from ztunnel.dataplane.gauges import gauges
 from ztunnel.dataplane.inbound import InboundConn
 from ztunnel.dataplane.listeners import _Acceptor
 from ztunnel.dataplane.netns import Netns
+from ztunnel.dataplane.recheck import SLICE
 from ztunnel.dataplane.world import MAX_TEXT, World
 from ztunnel.link.messages import Log, NeedCertificate
 from ztunnel.reasons import CloseReason
@@ -377,3 +378,31 @@ def _readable(sock: socket.socket) -> bool:
     import select
 
     return bool(select.select([sock], [], [], 0)[0])
+
+
+class _Open:
+    """A connection as recheck sees it."""
+
+    closed = False
+
+
+def test_recheck_passes_nobody_over_when_updates_do_not_end(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[object] = set()
+    monkeypatch.setattr(here.recheck, "_look", seen.add)
+    conns = [_Open() for _ in range(10 * SLICE)]
+    here.registry.conns.update(dict.fromkeys(conns))  # type: ignore[arg-type]
+    for _ in range(4):
+        here.recheck.start()
+        for _ in range(4):
+            here.recheck._slice()
+    assert seen == set(conns)
+    here.registry.conns.clear()
+
+
+def test_before_the_first_whole_state_nobody_is_decided_for(here: World) -> None:
+    here.complete = False
+    pod = add_pod(here, CLIENT)
+    assert pod.workload() is not None
+    here.complete = False
+    here.bump()
+    assert pod.workload() is None

@@ -1,8 +1,10 @@
 """Workloads that call the proxy's own ports: refused with a reason, no loop, and nothing worse afterwards."""
 
+import socket
+
 import pytest
 
-from tests.system.apps import Town, connect, cpu, ending, until
+from tests.system.apps import PORT, Server, Town, connect, cpu, ending, until
 
 PORTS = (15001, 15006, 15008)
 
@@ -98,4 +100,32 @@ def test_a_call_of_another_pods_port_is_refused_before_it_leaves(town: Town, por
         with town.counted((town.node_1, "recursive_call")):
             assert call(town, "client", server.ipv4, port) == "reset"
             assert town.logged(town.node_1, "recursive_call")["dst.addr"] == f"{server.ipv4}:{port}"
+    town.works()
+
+
+def test_a_call_to_an_address_that_the_state_does_not_list_ends_too(town: Town) -> None:
+    """A second address of the pod: nothing redirects the call, and passing it on would be to call ourselves without end."""
+    town.client.run(["ip", "address", "add", "10.99.0.1/32", "dev", "lo"])
+    try:
+        for port in (15001, 15006):
+            assert call(town, "client", "10.99.0.1", port) in ("reset", "refused")
+        town.logged(town.node_1, "recursive_call")
+        assert not town.open_connections()
+    finally:
+        town.client.run(["ip", "address", "del", "10.99.0.1/32", "dev", "lo"])
+    town.works()
+
+
+def test_a_pod_cannot_reach_its_neighbour_as_loopback(town: Town) -> None:
+    """Bound to ::1 its connection is redirected all the same; the neighbour must not see ::1, nor policy judge it."""
+    assert town.near.ipv6
+    with Server(town.near), town.client.socket(socket.AF_INET6) as sock:
+        sock.settimeout(5)
+        sock.bind(("::1", 0))
+        try:
+            sock.connect((town.near.ipv6, PORT))
+            assert ending(sock) == "reset"
+        except ConnectionError:
+            pass  # the reset was quicker than connect()
+        town.logged(town.node_1, "source_spoofed")
     town.works()

@@ -39,7 +39,7 @@ def test_defaults_are_ztunnels() -> None:
         "xds_address": "https://localhost:15012", "ca_address": "https://localhost:15012",
         "xds_root_ca": "./var/run/secrets/istio/root-cert.pem", "ca_root_ca": "./var/run/secrets/istio/root-cert.pem",
         "auth_token": "./var/run/secrets/tokens/istio-token", "alt_xds_hostname": "", "alt_ca_hostname": "", "xds_headers": (),
-        "ca_headers": (), "crl_path": "", "secret_ttl": 86400.0, "inpod_uds": "/var/run/ztunnel/ztunnel.sock",
+        "ca_headers": (), "secret_ttl": 86400.0, "inpod_uds": "/var/run/ztunnel/ztunnel.sock",
         "inpod_port_reuse": True, "packet_mark": 1337, "orig_src": None, "ipv6": True, "pool_max_streams": 100,
         "pool_unused_timeout": 300.0, "stream_window": 4194304, "connection_window": 16777216, "frame_size": 1048576,
         "keepalive": True, "keepalive_time": 180.0, "keepalive_interval": 180.0, "keepalive_retries": 9, "user_timeout": False,
@@ -131,6 +131,7 @@ def test_dedicated_mode() -> None:
         ("NODE_NAME", "a\nb", "without control characters"),
         ("LOG_FORMAT", "xml", "one of text, json"),
         ("COMPLIANCE_POLICY", "pqc", "no compliance policy"),
+        ("CRL_PATH", "/etc/crl.pem", "not enforced"),
         ("ENABLE_PROXY", "false", "this program is the proxy"),
     ],
 )

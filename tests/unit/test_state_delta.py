@@ -56,10 +56,10 @@ def test_policies_come_first_and_go_last() -> None:
     assert list(messages(changes, 7, full=False)) == [
         StateBegin(7, False),
         Policies(upsert=(policy("p"),)),
-        Workloads(remove=("b",)),
-        Services(remove=("t",)),
         Services(upsert=(service("s"),)),
         Workloads(upsert=(workload("a"),)),
+        Workloads(remove=("b",)),
+        Services(remove=("t",)),
         Policies(remove=("q",)),
         StateEnd(7),
     ]

@@ -113,6 +113,10 @@ class App:
         config = self._config
         for name, why in config.ignored:
             log.warning("variable has no effect", variable=name, why=why)
+        if config.xds_address:
+            log.warning("no xDS client is built yet: state comes from LOCAL_XDS_PATH alone", xds_address=config.xds_address)
+        if config.ca_address and not config.local_ca_dir:
+            log.warning("no CA client is built yet: certificates come from LOCAL_CA_DIR alone", ca_address=config.ca_address)
         admin = bind(Port("admin", config.admin_port, "ADMIN_PORT", loopback=True), ipv6=config.ipv6)
         stats = bind(Port("metrics", config.stats_port, "STATS_PORT"), ipv6=config.ipv6)
         healthy = bind(Port("readiness", config.readiness_port, "READINESS_PORT"), ipv6=config.ipv6)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["Identities", "Waiter"]
 
 MAX_WAITING: Final = 10_000
+MAX_WAITING_EACH: Final = 1_000
+"""Connections that wait for certificates, of all identities and of one: one must not use up the others' places."""
 
 
 class Waiter(Protocol):
@@ -62,6 +64,9 @@ class Identities:
             waiter.on_no_certificate("too many connections wait for certificates")
             return
         waiting = self._waiting.setdefault(identity, [])
+        if len(waiting) >= MAX_WAITING_EACH:
+            waiter.on_no_certificate(f"{MAX_WAITING_EACH} connections wait for this certificate already")
+            return
         waiting.append(waiter)
         self._count += 1
         if len(waiting) == 1:

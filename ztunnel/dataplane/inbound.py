@@ -223,7 +223,13 @@ class ServerTunnel(Tunnel):
         if local is None:
             return InboundPlan(_NOWHERE, None, CloseReason.LOCAL_WORKLOAD_UNKNOWN, proxy.uid, "", "")
         answer = route_connect(
-            world.state, local, self.local_ip, authority, method=request.method.decode("ascii", "replace"), forwarded_host=host
+            world.state,
+            local,
+            self.local_ip,
+            authority,
+            method=request.method.decode("ascii", "replace"),
+            forwarded_host=host,
+            localhost_app_tunnel=world.config.localhost_app_tunnel,
         )
         service = answer.service if isinstance(answer, Deliver) else ""
         source = world.state.workload_by_address(world.config.network, self.peer_ip)

@@ -12,17 +12,18 @@ from ztunnel.dataplane.parked import PARK_SECONDS, Parked, WaitsForCertificate
 from ztunnel.dataplane.parties import party_of_address, party_of_workload
 from ztunnel.dataplane.plans import OutboundPlan, PassthroughPlan, Plan, RefusePlan, SameNodePlan, SpreadPlan, plan_outbound
 from ztunnel.dataplane.pool import Pool
-from ztunnel.dataplane.sockets import address_of, original_destination, text
+from ztunnel.dataplane.sockets import address_of, original_destination, own_address, text
 from ztunnel.dataplane.verdicts import reason_of
 from ztunnel.hbone.errors import TlsError
 from ztunnel.hbone.hpack import field
 from ztunnel.hbone.tls import TlsSession, accept_trust_domain
 from ztunnel.link.messages import Record
 from ztunnel.reasons import CloseReason
-from ztunnel.route.decision import Refuse
+from ztunnel.route.decision import Deliver, Refuse
 from ztunnel.route.headers import encode_baggage
 from ztunnel.route.inbound import route_plaintext
 from ztunnel.route.outbound import route_outbound
+from ztunnel.route.ports import PROXY_PORTS, is_loopback
 from ztunnel.state.model import Workload, WorkloadInfo
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class PodProxy:
         if self._epoch != world.epoch:
             self._epoch = world.epoch
             self._plans.clear()
-            self._workload = world.state.local_workload(self.info)
+            # Half a state knows some destinations only, and would send to the others in the clear.
+            self._workload = world.state.local_workload(self.info) if world.complete else None
             local = self._workload
             self.response_headers = field(b"baggage", encode_baggage(local)) if local and world.config.response_baggage else b""
         return self._workload
@@ -116,6 +118,11 @@ class PodProxy:
         if source is None:
             self._park(Parked(self, sock, family, peer, original, "outbound", self.world.loop.now))
             return
+        if int.from_bytes(original[:2], "big") in PROXY_PORTS and original == own_address(sock, family):
+            # Nothing redirected it: it was made to us, and passing it on would make it to us again, without end.
+            self.refused("outbound", text(*peer), text(*address_of(original)), CloseReason.RECURSIVE_CALL, "called directly")
+            drop(sock)
+            return
         known = self._plans.get(original)
         if known is None:
             ip, port = address_of(original)
@@ -145,10 +152,16 @@ class PodProxy:
     def _same_node(self, plan: SameNodePlan, sock: socket.socket, source: str, destination: str, source_ip: str) -> None:
         """Both ends are ours: policy is evaluated here, with identities that the network namespaces prove."""
         world = self.world
-        server = world.proxies.get(plan.destination.uid) or world.proxy_of(plan.destination)
+        server = world.proxy_of(plan.destination)
         client = self.workload()
         if server is None or client is None:
             self.refused("outbound", source, destination, CloseReason.WORKLOAD_REMOVED, plan.destination.uid)
+            drop(sock)
+            return
+        if source_ip not in client.addresses:
+            # A process may bind any address of its pod, ::1 among them, and would be taken for someone else over there.
+            detail = f"{source} is no address of {client.uid}"
+            self.refused("outbound", source, destination, CloseReason.SOURCE_SPOOFED, detail)
             drop(sock)
             return
         actual = text(plan.ip, plan.port)
@@ -180,6 +193,8 @@ class PodProxy:
         ip, port = address_of(original)
         source, destination = text(*peer), text(ip, port)
         answer = route_plaintext(world.state, local, ip, port)
+        if isinstance(answer, Deliver) and is_loopback(peer[0]):
+            answer = Refuse(CloseReason.SOURCE_SPOOFED, f"{source} did not come over a network")
         if isinstance(answer, Refuse):
             self.refused("inbound", source, destination, answer.reason, answer.detail)
             drop(sock)

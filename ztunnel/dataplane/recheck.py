@@ -27,7 +27,9 @@ class Recheck:
 
     def start(self) -> None:
         """Begin (again) with everything that is open now."""
-        self._left = list(self._world.registry.conns)
+        # Those still due from the last time come first: under updates without end nobody is passed over for ever.
+        due = dict.fromkeys(c for c in self._left if not c.closed)
+        self._left = [c for c in self._world.registry.conns if c not in due] + list(due)
         if self._left and not self._running:
             self._running = True
             self._world.loop.soon(self._slice)
@@ -47,6 +49,10 @@ class Recheck:
             self._running = False
 
     def _look(self, conn: Conn) -> None:
+        policed = conn.mirror if isinstance(conn, SameNodePair) else conn
+        if policed.proxy.workload() is None and isinstance(conn, InboundConn | InboundPair | SameNodePair):
+            conn.kill(CloseReason.WORKLOAD_REMOVED, f"{policed.proxy.uid} is not in the state any more")
+            return
         verdict = self._verdict(conn)
         if verdict is not None and not verdict.allowed:
             conn.policy = verdict.policy

@@ -1,6 +1,7 @@
 """Socket options and addresses as the data plane needs them (ztunnel's defaults where nothing else is said)."""
 
 import errno
+import itertools
 import socket
 import struct
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ __all__ = [
     "finish_dial",
     "listen",
     "original_destination",
+    "own_address",
     "reset_on_close",
     "text",
 ]
@@ -24,6 +26,9 @@ IP_TRANSPARENT: Final = 19
 IPV6_TRANSPARENT: Final = 75
 _LINGER_RST: Final = struct.pack("ii", 1, 0)
 _V4, _V6 = socket.AF_INET, socket.AF_INET6
+_PORT_TRIES: Final = 16
+_ports = itertools.cycle(range(1024, 32_768))
+"""Linux takes clients' ports from 32768 up (net.ipv4.ip_local_port_range)."""
 BACKLOG: Final = 1024
 """Connections waiting to be accepted; ztunnel has 128, which a burst of 200 clients overflows."""
 
@@ -79,8 +84,13 @@ def original_destination(sock: socket.socket, family: int) -> bytes:
         raw = bytes(sock.getsockopt(41, SO_ORIGINAL_DST, 28))
         return raw[2:4] + raw[8:24]
     except OSError:
-        ip, port = sock.getsockname()[:2]
-        return int(port).to_bytes(2, "big") + socket.inet_pton(family, str(ip).partition("%")[0])
+        return own_address(sock, family)
+
+
+def own_address(sock: socket.socket, family: int) -> bytes:
+    """The socket's local address, in the form of :func:`original_destination`."""
+    ip, port = sock.getsockname()[:2]
+    return int(port).to_bytes(2, "big") + socket.inet_pton(family, str(ip).partition("%")[0])
 
 
 def address_of(original: bytes) -> tuple[str, int]:
@@ -129,6 +139,24 @@ def _set_transparent(sock: socket.socket, family: int) -> None:
         sock.setsockopt(41, IPV6_TRANSPARENT, 1)
 
 
+def _bind_as(sock: socket.socket, source: str) -> None:
+    """Bind to a client's address and a port below the range that clients take theirs from.
+
+    Were it the kernel's choice, it would now and then be the very port of a connection that this client has, or opens next, to the
+    same workload: connection tracking takes the two for one, and the client's connection hangs.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for _ in range(_PORT_TRIES):
+        try:
+            sock.bind((source, next(_ports)))
+            return
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE:
+                raise
+    sock.setsockopt(0, IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind((source, 0))
+
+
 def dial(sock: socket.socket, family: int, ip: str, port: int, source: str) -> bool:
     """Begin to connect a non-blocking socket, from ``source`` (an address that need not be ours) unless "".
 
@@ -136,8 +164,7 @@ def dial(sock: socket.socket, family: int, ip: str, port: int, source: str) -> b
     """
     if source and source != ip:
         _set_transparent(sock, family)
-        sock.setsockopt(0, IP_BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((source, 0))
+        _bind_as(sock, source)
     code = sock.connect_ex((ip, port))
     if code == errno.EINPROGRESS:
         # Over lo the kernel has done the whole handshake by now, and a second call says so: one turn of the loop saved.

@@ -144,7 +144,9 @@ class Tunnel:
             except BlockingIOError:
                 pass
             except OSError as e:
-                self.lost(CloseReason.TUNNEL_LOST, f"{self.peer}: {e.strerror}")
+                self._cipher = bytearray()  # nothing more is sent; what the peer sent last may say why, and is read after the batch
+                why = f"{self.peer}: {e.strerror}"
+                self.world.loop.soon(lambda: self._last_words(why))
                 return
             if sent == n:
                 return
@@ -152,6 +154,12 @@ class Tunnel:
             self.world.loop.change(self.fd, IN | OUT)
         else:
             self._cipher += view
+
+    def _last_words(self, why: str) -> None:
+        """Sending failed: a TLS alert or GOAWAY that came before the reset is the better reason."""
+        if self.alive:
+            self._read()
+        self.lost(CloseReason.TUNNEL_LOST, why)
 
     def _unblock(self) -> None:
         """The socket takes bytes again."""

@@ -80,6 +80,8 @@ class World:
         )
         self.node = NodeContext(config.network, config.node_name, config.encrypt_same_node, self._is_local)
         self.epoch = 0
+        self.complete = False
+        """A whole state has arrived at least once."""
         self.draining = False
         self.faults = 0
         self._spare: int | None = None
@@ -214,6 +216,7 @@ class World:
     def state_complete(self, generation: int) -> None:
         """A whole update is in: look at the open connections again, and let waiting ones go on."""
         self.state.generation = generation
+        self.complete = True
         self.bump()
         self.recheck.start()
         for proxy in list(self.proxies.values()):

@@ -59,12 +59,12 @@ def messages(changes: Changes, generation: int, full: bool) -> Iterator[DownMess
     Raises ItemTooLargeError at the first call to the iterator's ``next``, before anything is given.
     """
     parts: list[DownMessage] = [Policies(upsert=part) for part in _slices(changes.policies_upsert, "policy", lambda p: str(p.key))]
-    if not full:
-        parts += [Workloads(remove=part) for part in _slices(changes.workloads_remove, "workload", str)]
-        parts += [Services(remove=part) for part in _slices(changes.services_remove, "service", str)]
     parts += [Services(upsert=part) for part in _slices(changes.services_upsert, "service", lambda s: s.key)]
     parts += [Workloads(upsert=part) for part in _slices(changes.workloads_upsert, "workload", lambda w: w.uid)]
     if not full:
+        # After what takes their place: an address that nobody has for a moment would be passed to in the clear.
+        parts += [Workloads(remove=part) for part in _slices(changes.workloads_remove, "workload", str)]
+        parts += [Services(remove=part) for part in _slices(changes.services_remove, "service", str)]
         parts += [Policies(remove=part) for part in _slices(changes.policies_remove, "policy", str)]
     yield StateBegin(generation, full)
     yield from parts
