@@ -70,7 +70,7 @@ def kernel() -> Finding:
 
 
 def open_files() -> Finding:
-    why = "each captured connection takes up to two descriptors, each pod three listeners"
+    why = "each captured connection takes up to two descriptors, each pod six listeners"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     found = f"soft {_limit(soft)}, hard {_limit(hard)}"
     remedy = "set LimitNOFILE=1048576 in the unit, or 'ulimit -Hn 1048576' before starting"
@@ -80,17 +80,17 @@ def open_files() -> Finding:
 
 
 def cgroup2() -> Finding:
-    why = "the same-node fast path attaches its programs there; nothing else needs it"
+    why = "eBPF capture, which is not there yet, will attach its programs there; nothing needs it now"
     if places := _mounted("cgroup2"):
         return ok(f"mounted at {places[0]}", why)
-    return Finding(Status.WARN, "not mounted", why, "boot with systemd.unified_cgroup_hierarchy=1, or leave the fast path off")
+    return Finding(Status.WARN, "not mounted", why, "nothing for now; later: boot with systemd.unified_cgroup_hierarchy=1")
 
 
 def bpffs() -> Finding:
-    why = "the same-node fast path keeps its programs there across restarts; nothing else needs it"
+    why = "eBPF capture, which is not there yet, will keep its programs there; nothing needs it now"
     if places := _mounted("bpf"):
         return ok(f"mounted at {places[0]}", why)
-    return Finding(Status.WARN, "not mounted", why, "mount -t bpf bpffs /sys/fs/bpf, or leave the fast path off")
+    return Finding(Status.WARN, "not mounted", why, "nothing for now; later: mount -t bpf bpffs /sys/fs/bpf")
 
 
 def openssl() -> Finding:

@@ -316,3 +316,18 @@ def test_a_fault_with_one_stream_leaves_the_tunnel_alone(mesh: Mesh, monkeypatch
         return bytes(got) == b"still here"
 
     mesh.until(arrived)
+
+
+def test_a_workload_cannot_use_up_what_is_for_all(mesh: Mesh) -> None:
+    kept = [mesh.connect() for _ in range(2)]
+    assert mesh.client_pod.open == mesh.server_pod.open == 2
+    mesh.server.max_connections = 2
+    refused, conn = mesh.open()
+    mesh.until(lambda: conn.closed)
+    (record,) = [r for r in records(mesh.server) if r.reason == CloseReason.OVERLOADED]
+    assert "has 3 connections" in record.detail
+    for end in kept.pop():
+        end.close()
+    mesh.until(lambda: mesh.server_pod.open == 1)
+    mesh.connect()
+    refused.close()

@@ -52,6 +52,7 @@ class Conn:
         self.from_app = 0
         self.to_app = 0
         self.closed = False
+        proxy.open += 1
         proxy.world.registry.conns[self] = None
 
     def opened(self, series: Series) -> None:
@@ -64,6 +65,7 @@ class Conn:
         if self.closed:
             return
         self.closed = True
+        self.proxy.open -= 1
         world = self.proxy.world
         registry = world.registry
         registry.conns.pop(self, None)

@@ -79,6 +79,9 @@ class InboundConn(StreamConn):
         if plan.refuse is not None:
             self.refuse(plan.refuse, plan.detail)
             return
+        if self.proxy.open > world.max_connections:  # this one is counted already
+            self.refuse(CloseReason.OVERLOADED, self.proxy.too_many)
+            return
         self.actual = text(deliver.ip, deliver.port)
         family = family_of(deliver.ip)
         try:

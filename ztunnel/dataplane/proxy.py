@@ -58,6 +58,8 @@ class PodProxy:
         self.handshakes: dict[ServerTunnel, None] = {}
         self.response_headers = b""
         self.held = 0
+        self.open = 0
+        """Connections of this workload, both directions."""
         self._workload: Workload | None = None
         self._epoch = -1
         self._plans: dict[bytes, tuple[Plan, str]] = {}
@@ -135,6 +137,8 @@ class PodProxy:
     def _go(self, plan: Plan, sock: socket.socket, source: str, destination: str, source_ip: str) -> None:
         if isinstance(plan, SpreadPlan):
             plan = plan.pick()
+        if self.full:
+            plan = RefusePlan(CloseReason.OVERLOADED, self.too_many)
         match plan:
             case OutboundPlan():
                 OutboundConn(self, sock, source, destination, plan).begin()
@@ -193,6 +197,8 @@ class PodProxy:
         ip, port = address_of(original)
         source, destination = text(*peer), text(ip, port)
         answer = route_plaintext(world.state, local, ip, port)
+        if self.full:
+            answer = Refuse(CloseReason.OVERLOADED, self.too_many)
         if isinstance(answer, Deliver) and is_loopback(peer[0]):
             answer = Refuse(CloseReason.SOURCE_SPOOFED, f"{source} did not come over a network")
         if isinstance(answer, Refuse):
@@ -264,6 +270,16 @@ class PodProxy:
         self._waiting.pop(waiter, None)
 
     # --- limits, and the end ------------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """This workload has as many connections as one may: the rest of the node's descriptors is for the others."""
+        return self.open >= self.world.max_connections
+
+    @property
+    def too_many(self) -> str:
+        """What a connection above that is told."""
+        return f"{self.uid} has {self.open} connections; one workload may use three quarters of the limit of open files"
 
     def hold(self, n: int) -> bool:
         """``n`` bytes wait for a stalled application. Whether they are within :data:`HELD_BYTES`."""

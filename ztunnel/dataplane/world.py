@@ -1,6 +1,7 @@
 """Everything the data plane shares between connections, and how messages of the control half change it."""
 
 import os
+import resource
 import socket
 import time
 import traceback
@@ -80,6 +81,8 @@ class World:
         )
         self.node = NodeContext(config.network, config.node_name, config.encrypt_same_node, self._is_local)
         self.epoch = 0
+        self.max_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+        """Of one workload."""
         self.complete = False
         """A whole state has arrived at least once."""
         self.draining = False
