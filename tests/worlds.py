@@ -82,7 +82,7 @@ class _NoListeners:
     def __init__(self, *_: object, **__: object) -> None:
         self.closed = False
 
-    def close(self) -> None:
+    def close(self, *, take_waiting: bool = False) -> None:
         self.closed = True
 
 

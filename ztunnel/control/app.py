@@ -277,6 +277,7 @@ class App:
     async def dump_parts(self) -> DumpParts:
         """See DumpSource. Waits for the data plane's connections."""
         connections = await self._connections()
+        await self._writer.flush(1)  # what has ended by this dump is in the access log when it is answered
         now = self._now or StaticState()
         workloads, services, policies = workload_dumps(now), service_dumps(now, self._state), policy_dumps(now)
         own = {"workloads": workloads, "services": services, "policies": policies}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ztunnel.dataplane.errors import ListenError
 from ztunnel.dataplane.loop import IN
-from ztunnel.dataplane.sockets import listen, reset_on_close
+from ztunnel.dataplane.sockets import BACKLOG, listen, reset_on_close
 from ztunnel.route.ports import HBONE_PORT, INBOUND_PORT, OUTBOUND_PORT
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Listeners:
     def __init__(self, proxy: "PodProxy", *, ipv6: bool) -> None:
         self._proxy = proxy
         self._sockets: list[socket.socket] = []
+        self._acceptors: list[_Acceptor] = []
         self.transparent = True
         handlers: dict[int, Accept] = {
             OUTBOUND_PORT: proxy.accept_outbound,
@@ -49,10 +50,16 @@ class Listeners:
                     self.close()
                     raise ListenError(f"port {port} in the network namespace of {proxy.uid}: {_why(e)}") from None
                 self.transparent = self.transparent and got
-                world.loop.add(sock.fileno(), IN, _Acceptor(proxy, sock, family, accept).on_event)
+                acceptor = _Acceptor(proxy, sock, family, accept)
+                self._acceptors.append(acceptor)
+                world.loop.add(sock.fileno(), IN, acceptor.on_event)
 
-    def close(self) -> None:
-        """Take no more connections."""
+    def close(self, *, take_waiting: bool = False) -> None:
+        """Take no more connections. ``take_waiting``: but those the kernel has accepted for us, which it would reset."""
+        if take_waiting:
+            for acceptor in self._acceptors:
+                acceptor.take_waiting()
+        self._acceptors.clear()
         for sock in self._sockets:
             self._proxy.world.loop.remove(sock.fileno())
             sock.close()
@@ -72,7 +79,17 @@ class _Acceptor:
 
     def on_event(self, _: int) -> None:
         """Connections wait."""
-        for _ in range(ACCEPTS):
+        self._take(ACCEPTS)
+
+    def take_waiting(self) -> None:
+        """All that wait now; a fault with one ends that one."""
+        try:
+            self._take(BACKLOG)
+        except Exception as e:  # noqa: BLE001 the others are closed with their listener
+            self._proxy.world.fault(self, e)
+
+    def _take(self, most: int) -> None:
+        for _ in range(most):
             try:
                 fd, address = self._sock._accept()  # type: ignore[attr-defined]  # accept() without its getdefaulttimeout() detour
             except BlockingIOError:

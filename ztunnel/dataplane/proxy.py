@@ -302,7 +302,7 @@ class PodProxy:
 
     def drain(self) -> None:
         """No new connections; tunnels are told."""
-        self.listeners.close()
+        self.listeners.close(take_waiting=True)
         for tunnel in list(self.server_tunnels):
             if tunnel.session.ready and not tunnel.session.draining:
                 tunnel.session.goaway()

@@ -46,6 +46,9 @@ class LineWriter:
         self._size = 0
         self._wake = trio.Event()
         self._ending = False
+        self._queued = 0
+        self._written = 0
+        self._progress = trio.Event()
         self.dropped = 0
         self.errors = 0
 
@@ -56,6 +59,7 @@ class LineWriter:
             return False
         self._lines.append(line)
         self._size += len(line)
+        self._queued += 1
         if not self._wake.is_set():
             self._wake.set()
         return True
@@ -70,6 +74,13 @@ class LineWriter:
                     await self._wake.wait()
                     self._wake = trio.Event()
                     await self._drain()
+
+    async def flush(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Until every line put before is written or lost, at most ``seconds``."""
+        until = self._queued
+        with trio.move_on_after(seconds):
+            while self._written < until:
+                await self._progress.wait()
 
     async def _watch(self, shield: trio.CancelScope) -> None:
         try:
@@ -92,6 +103,9 @@ class LineWriter:
             except OSError:
                 self.errors += 1
                 self.dropped += len(batch)
+            self._written += len(batch)
+            self._progress.set()
+            self._progress = trio.Event()
 
 
 _LIMITER: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("log writers")
