@@ -12,7 +12,7 @@ from ztunnel.dataplane.pair import CONNECT_TIMEOUT, connect_failure
 from ztunnel.dataplane.parties import party_of_baggage, party_of_workload
 from ztunnel.dataplane.registry import Series
 from ztunnel.dataplane.relay import StreamConn
-from ztunnel.dataplane.sockets import dial, family_of, finish_dial, text
+from ztunnel.dataplane.sockets import family_of, finish_dial, text
 from ztunnel.dataplane.tunnel import Tunnel
 from ztunnel.dataplane.verdicts import reason_of
 from ztunnel.hbone.errors import RequestError
@@ -83,20 +83,18 @@ class InboundConn(StreamConn):
             self.refuse(CloseReason.OVERLOADED, self.proxy.too_many)
             return
         self.actual = text(deliver.ip, deliver.port)
-        family = family_of(deliver.ip)
-        try:
-            sock = world.netns.socket(self.proxy.netns, family)
-        except (OSError, NetnsError) as e:
-            self.refuse(CloseReason.OVERLOADED, f"no socket to the application: {e}")
-            return
-        self._attach(sock)
         source = self.tunnel.peer_ip if self.proxy.transparent else ""  # type: ignore[attr-defined]
+        if family_of(source) != family_of(deliver.ip):
+            source = ""
         try:
-            world.socket_options.apply_local(sock)
-            connected = dial(sock, family, deliver.ip, deliver.port, source if family_of(source) == family else "")
+            sock, connected = world.dial(self.proxy.netns, deliver.ip, deliver.port, source, local=True)
+        except NetnsError as e:
+            self.refuse(CloseReason.OVERLOADED, str(e))
+            return
         except OSError as e:
             self.refuse(connect_failure(e.errno), f"{self.actual}: {os.strerror(e.errno or 0)}")
             return
+        self._attach(sock)
         if connected:
             self._accepted()
         else:

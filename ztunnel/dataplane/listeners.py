@@ -56,13 +56,14 @@ class Listeners:
 
     def close(self, *, take_waiting: bool = False) -> None:
         """Take no more connections. ``take_waiting``: but those the kernel has accepted for us, which it would reset."""
-        if take_waiting:
-            for acceptor in self._acceptors:
-                acceptor.take_waiting()
-        self._acceptors.clear()
-        for sock in self._sockets:
+        for acceptor, sock in zip(self._acceptors, self._sockets, strict=False):
             self._proxy.world.loop.remove(sock.fileno())
+            if take_waiting:
+                acceptor.take_waiting()  # and at once the close: what comes between the two is reset all the same
             sock.close()
+        for sock in self._sockets:
+            sock.close()  # one that failed to listen has no acceptor
+        self._acceptors.clear()
         self._sockets.clear()
 
 

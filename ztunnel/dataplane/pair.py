@@ -14,7 +14,7 @@ from ztunnel.dataplane.errors import NetnsError
 from ztunnel.dataplane.loop import ERR, HUP, IN, OUT
 from ztunnel.dataplane.netns import Netns
 from ztunnel.dataplane.registry import Series
-from ztunnel.dataplane.sockets import dial, family_of, finish_dial, reset_on_close
+from ztunnel.dataplane.sockets import finish_dial, reset_on_close
 from ztunnel.reasons import CloseReason
 
 if TYPE_CHECKING:
@@ -58,17 +58,14 @@ class Pair(Conn):
         world = self.proxy.world
         self.actual = actual
         try:
-            sock = world.netns.socket(netns, family_of(ip))
-        except (OSError, NetnsError) as e:
+            sock, connected = world.dial(netns, ip, port, source_ip, local=False)
+        except NetnsError as e:
             self.kill(CloseReason.OVERLOADED, str(e))
             return
-        self._b = _Side(self, sock, client=False)
-        try:
-            world.socket_options.apply(sock)
-            connected = dial(sock, family_of(ip), ip, port, source_ip)
         except OSError as e:
             self.kill(connect_failure(e.errno), f"{actual}: {os.strerror(e.errno or 0)}")
             return
+        self._b = _Side(self, sock, client=False)
         if connected:
             self._start()
         else:

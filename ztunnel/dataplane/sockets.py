@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import random
 import socket
 import struct
 from dataclasses import dataclass
@@ -27,8 +28,11 @@ IPV6_TRANSPARENT: Final = 75
 _LINGER_RST: Final = struct.pack("ii", 1, 0)
 _V4, _V6 = socket.AF_INET, socket.AF_INET6
 _PORT_TRIES: Final = 16
-_ports = itertools.cycle(range(1024, 32_768))
+_FIRST_PORT: Final = 1024
+_LAST_PORT: Final = 32_767
 """Linux takes clients' ports from 32768 up (net.ipv4.ip_local_port_range)."""
+_ports = itertools.cycle((*range(_START := random.randint(_FIRST_PORT, _LAST_PORT), _LAST_PORT + 1), *range(_FIRST_PORT, _START)))
+"""From anywhere in it, as a second proxy of the pods may run beside this one."""
 BACKLOG: Final = 1024
 """Connections waiting to be accepted; ztunnel has 128, which a burst of 200 clients overflows."""
 
@@ -153,18 +157,23 @@ def _bind_as(sock: socket.socket, source: str) -> None:
         except OSError as e:
             if e.errno != errno.EADDRINUSE:
                 raise
-    sock.setsockopt(0, IP_BIND_ADDRESS_NO_PORT, 1)
-    sock.bind((source, 0))
+    raise OSError(errno.EADDRNOTAVAIL, "no free port")
 
 
-def dial(sock: socket.socket, family: int, ip: str, port: int, source: str) -> bool:
+def dial(sock: socket.socket, family: int, ip: str, port: int, source: str, *, any_port: bool = False) -> bool:
     """Begin to connect a non-blocking socket, from ``source`` (an address that need not be ours) unless "".
+
+    ``any_port``: the kernel may choose the source's port. Without it EADDRNOTAVAIL says that another socket should be tried.
 
     True when it is connected already, as connections over lo are; False when EPOLLOUT will tell. Raises OSError.
     """
     if source and source != ip:
         _set_transparent(sock, family)
-        _bind_as(sock, source)
+        if any_port:
+            sock.setsockopt(0, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((source, 0))
+        else:
+            _bind_as(sock, source)
     code = sock.connect_ex((ip, port))
     if code == errno.EINPROGRESS:
         # Over lo the kernel has done the whole handshake by now, and a second call says so: one turn of the loop saved.

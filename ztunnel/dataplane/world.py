@@ -1,5 +1,6 @@
 """Everything the data plane shares between connections, and how messages of the control half change it."""
 
+import errno
 import os
 import resource
 import socket
@@ -20,7 +21,7 @@ from ztunnel.dataplane.pair import SCRATCH
 from ztunnel.dataplane.proxy import PodProxy
 from ztunnel.dataplane.recheck import Recheck
 from ztunnel.dataplane.registry import Registry
-from ztunnel.dataplane.sockets import SocketOptions, reset_on_close
+from ztunnel.dataplane.sockets import SocketOptions, dial, family_of, reset_on_close
 from ztunnel.hbone.limits import SessionLimits
 from ztunnel.hbone.tls import Buffers
 from ztunnel.link.messages import HeldProxy, Log, UpMessage
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["World"]
 
+DIALS: Final = 4
+"""Sockets tried for one connection; the last one's port is the kernel's choice."""
 _FAULTS: Final = 100
 """Internal faults logged with their trace; more are counted only, so that a fault on the hot path does not flood the log."""
 
@@ -208,6 +211,27 @@ class World:
         except (OSError, DataPlaneError):
             return False
         return True
+
+    def dial(self, netns: Netns, ip: str, port: int, source: str, *, local: bool) -> tuple[socket.socket, bool]:
+        """A socket on its way to ``ip:port`` from ``source`` (see sockets.dial), and whether it is there.
+
+        ``local``: the far end is in the same namespace. A source port in use costs another try. Raises OSError, NetnsError.
+        """
+        family = family_of(ip)
+        tries = DIALS if source and source != ip else 1
+        for left in reversed(range(tries)):
+            sock = self.netns.socket(netns, family)
+            try:
+                if local:
+                    self.socket_options.apply_local(sock)
+                else:
+                    self.socket_options.apply(sock)
+                return sock, dial(sock, family, ip, port, source, any_port=left == 0)
+            except OSError as e:
+                sock.close()
+                if e.errno != errno.EADDRNOTAVAIL or not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
