@@ -87,7 +87,12 @@ def test_a_node_with_another_root_is_told_with_its_log_and_the_demo_goes_on() ->
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_in_the_middle_it_cleans_up(number: signal.Signals) -> None:
     process = subprocess.Popen(
-        DEMO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**ENV, "PYTHONUNBUFFERED": "1"}
+        DEMO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**ENV, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a test run in the background inherits SIGINT ignored
     )
     assert process.stdout is not None
     seen = ""
