@@ -16,9 +16,9 @@ from typing import Protocol
 from capture import legacy, parse_iptables, parse_nft, render_iptables, render_nft
 from capture.command import Tools
 from capture.errors import ToolMissingError
+from capture.model import Family, RuleSet
 from capture.netns import NetnsRef, call_in_netns
 from capture.parse_iptables import FamilyState
-from capture.rules import Family, RuleSet
 from capture.snapshot import Snapshot
 
 __all__ = ["Backend", "BackendName", "Iptables", "Nftables", "make_backend"]

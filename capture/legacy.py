@@ -10,9 +10,7 @@ import msgspec
 
 from capture.command import Tools
 from capture.legacy_child import Job, LegacyChain, LegacyRule, LegacyTable
-from capture.netns import NetnsRef
-from capture.parse_iptables import CHAINS, FamilyState, builtin
-from capture.rules import (
+from capture.model import (
     Accept,
     Address,
     Drop,
@@ -33,6 +31,8 @@ from capture.rules import (
     TableName,
     Zone,
 )
+from capture.netns import NetnsRef
+from capture.parse_iptables import CHAINS, FamilyState, builtin
 
 __all__ = ["install_job", "legacy_rule", "remove_job", "run_jobs"]
 

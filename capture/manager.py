@@ -19,9 +19,10 @@ from capture.backends import Backend, BackendName, Nftables, make_backend
 from capture.command import Tools
 from capture.detect import BackendChoice, detect, probe
 from capture.errors import CaptureError, CaptureFailedError, CommandFailedError, NetnsError, ToolMissingError
+from capture.model import RuleSet
 from capture.netns import NetnsRef, call_in_netns, identity, opened
 from capture.routing import apply_routing, remove_routing, verify_routing
-from capture.rules import CaptureConfig, RuleSet, pod_rules
+from capture.rules import CaptureConfig, pod_rules
 from capture.snapshot import Drift, Snapshot, compare
 
 __all__ = ["Applied", "apply", "remove", "repair", "verify"]

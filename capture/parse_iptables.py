@@ -13,7 +13,7 @@ from typing import Final
 
 from capture import constants as c
 from capture.errors import ParseError
-from capture.rules import (
+from capture.model import (
     Accept,
     Address,
     Drop,

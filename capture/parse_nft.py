@@ -12,8 +12,7 @@ import msgspec
 
 from capture import constants as c
 from capture.errors import ParseError
-from capture.render_nft import GUARD_TABLE, TABLES, chain_name, table_name
-from capture.rules import (
+from capture.model import (
     Accept,
     Address,
     Drop,
@@ -35,6 +34,7 @@ from capture.rules import (
     Target,
     Zone,
 )
+from capture.render_nft import GUARD_TABLE, TABLES, chain_name, table_name
 from capture.snapshot import Snapshot
 
 __all__ = ["MAX_LISTING", "NftListing", "expected_snapshot", "parse_listing", "parse_rule"]

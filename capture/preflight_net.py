@@ -17,11 +17,8 @@ from capture.command import Tools
 from capture.detect import Candidate, probe
 from capture.errors import CaptureError, NetnsError
 from capture.finding import Finding, Status, ok
-from capture.netns import call_in_netns, scratch_netns
-from capture.routing import apply_routing, verify_routing
-from capture.rules import (
+from capture.model import (
     Accept,
-    CaptureConfig,
     Chain,
     Family,
     Hook,
@@ -38,8 +35,10 @@ from capture.rules import (
     Table,
     TableName,
     Zone,
-    pod_rules,
 )
+from capture.netns import call_in_netns, scratch_netns
+from capture.routing import apply_routing, verify_routing
+from capture.rules import CaptureConfig, pod_rules
 
 __all__ = ["BACKENDS", "NetChecks"]
 

@@ -5,8 +5,7 @@ ours (``:ISTIO_PRERT``) makes it or empties it; everything else in the table sta
 where it is: appended anew, it could land behind somebody's later rule that accepts everything.
 """
 
-from capture.parse_iptables import CHAINS, GUARD_CHAIN, FamilyState, TableState, builtin
-from capture.rules import (
+from capture.model import (
     Accept,
     Address,
     Chain,
@@ -31,6 +30,7 @@ from capture.rules import (
     Target,
     Zone,
 )
+from capture.parse_iptables import CHAINS, GUARD_CHAIN, FamilyState, TableState, builtin
 
 __all__ = ["render", "render_guard", "render_remove", "render_rule", "render_unguard"]
 

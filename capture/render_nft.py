@@ -7,7 +7,7 @@ are of family inet and hold both address families; their names are istio-cni's.
 
 from typing import Final
 
-from capture.rules import (
+from capture.model import (
     Accept,
     Address,
     Drop,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from capture.errors import RoutingError
+from capture.model import Family, LocalRoute, PolicyRule, RuleSet
 from capture.netns import NetnsRef, call_in_netns
-from capture.rules import Family, LocalRoute, PolicyRule, RuleSet
 from capture.snapshot import Drift
 
 __all__ = ["apply_routing", "remove_routing", "verify_routing"]

@@ -5,8 +5,9 @@ import pytest
 
 from capture.legacy import install_job, legacy_rule, remove_job
 from capture.legacy_child import Job, LegacyRule
+from capture.model import Drop, Family, Interface, Jump, Return, Rule, Side
 from capture.parse_iptables import FamilyState, TableState
-from capture.rules import CaptureConfig, Drop, Family, Interface, Jump, Return, Rule, Side, pod_rules
+from capture.rules import CaptureConfig, pod_rules
 
 
 def test_rules_in_the_librarys_terms() -> None:

@@ -1,8 +1,9 @@
 """The iptables-restore language, literally, and what depends on what is there already."""
 
+from capture.model import Family
 from capture.parse_iptables import FamilyState, TableState, expected_snapshot, parse_save, snapshot_of
 from capture.render_iptables import render, render_guard, render_remove, render_unguard
-from capture.rules import CaptureConfig, Family, pod_rules
+from capture.rules import CaptureConfig, pod_rules
 
 FRESH_V6 = """\
 *raw

@@ -1,7 +1,8 @@
 """The nft language, literally."""
 
+from capture.model import Accept, Drop, Family, Jump, Protocol, Rule
 from capture.render_nft import remove_transaction, render, render_guard, render_rule
-from capture.rules import Accept, CaptureConfig, Drop, Family, Jump, Protocol, Rule, pod_rules
+from capture.rules import CaptureConfig, pod_rules
 
 BASE = """\
 add table inet istio-ambient-raw

@@ -3,7 +3,8 @@
 import pytest
 
 from capture.errors import ConfigError
-from capture.rules import CaptureConfig, Family, Hook, LocalRoute, PolicyRule, RuleSet, TableName, pod_rules
+from capture.model import Family, Hook, LocalRoute, PolicyRule, RuleSet, TableName
+from capture.rules import CaptureConfig, pod_rules
 
 
 def lines(rules: RuleSet, table: TableName, hook: Hook, family: Family) -> list[str]:
